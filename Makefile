@@ -1,0 +1,35 @@
+# `make repro` is the first thing to type; `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help install repro test lint lock app clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+install: $(VENV)/installed ## a virtual environment with the locked packages (about 6 GB, most of it CUDA)
+
+$(VENV)/installed: requirements.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "uv==0.13.9"
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes --compile-bytecode -r requirements.txt
+	touch $@
+
+repro: install ## run the pipeline: only what changed since last time
+	dvc repro
+
+test: install ## the tests, and the style
+	ruff check . && ruff format --check .
+	pytest
+
+lint: install ## mend the style
+	ruff check --fix . && ruff format .
+
+lock: install ## make requirements.txt anew from requirements.in
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes -o requirements.txt requirements.in
+
+clean: ## remove what the pipeline made; the cache of DVC stays
+	rm -rf data models export .resume

@@ -1,0 +1,1 @@
+"""genrepro: fine-tune an audio transformer, reproducibly, and believe the number."""

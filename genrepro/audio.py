@@ -1,0 +1,209 @@
+"""Audio files to samples, with bounded memory whatever a header claims.
+
+Everything goes through libsndfile (soundfile), which reads WAV, FLAC, Ogg and MP3 and needs no
+FFmpeg, and soxr, which resamples.
+
+A file whose decoding stops early (a cut download, a damaged block) is read up to the damage and
+the clip is kept if that is at least `MIN_SECONDS`; `Inspection.cut_short` says why it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
+
+MIN_SECONDS = 0.1  # a feature extractor's window and hop want a few frames at least
+MAX_SECONDS = 4 * 3600.0  # the longest file that is read: 2.5 GB of samples at 44.1 kHz
+MIN_RATE, MAX_RATE = 2_000, 768_000  # Hz; outside lies no audio, and resampling would explode
+MAX_CHANNELS = 64
+MAX_LEVEL = 1e6  # full scale is 1.0, or 32768 where somebody stored integers as floats
+SILENCE = 2.0**-15  # peak to peak: less than one step of 16-bit audio
+BLOCK_SAMPLES = 1 << 13  # decoded at once, all channels together; a damaged block is lost whole
+
+
+class AudioFault(Exception):
+    """Why a file is not usable as a clip, in a few words, without its path."""
+
+
+class Stream:
+    """One audio file, decoded block by block into mono.
+
+    Attributes:
+        sample_rate: in Hz.
+        channels: as stored; the blocks are their mean.
+        cut_short: after iteration, why decoding stopped before the end; else None.
+
+    Raises:
+        AudioFault: the file is empty or not decodable, or its header cannot be true.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.stat().st_size == 0:
+            raise AudioFault("empty file")
+        try:
+            self._file = soundfile.SoundFile(path)
+        except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
+            raise AudioFault(f"cannot be decoded ({_reason(error)})") from None
+        self.sample_rate: int = self._file.samplerate
+        self.channels: int = self._file.channels
+        self.cut_short: str | None = None
+        if not 1 <= self.channels <= MAX_CHANNELS:
+            self._refuse(f"claims {self.channels} channels; at most {MAX_CHANNELS} are read")
+        if not MIN_RATE <= self.sample_rate <= MAX_RATE:
+            self._refuse(
+                f"claims a sample rate of {self.sample_rate} Hz; {MIN_RATE} to {MAX_RATE} are read"
+            )
+
+    def _refuse(self, reason: str) -> None:
+        self._file.close()
+        raise AudioFault(reason)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield float32 arrays (n,), n > 0, in order. Raises AudioFault on NaN or infinity."""
+        size = max(1, BLOCK_SAMPLES // self.channels)
+        decoded = 0
+        while True:
+            try:
+                block = self._file.read(size, dtype="float32", always_2d=True)
+            except (soundfile.LibsndfileError, RuntimeError) as error:
+                self.cut_short = f"decoding stopped after {decoded / self.sample_rate:.1f} s"
+                self.cut_short += f" ({_reason(error)})"
+                return
+            if not len(block):
+                break
+            decoded += len(block)
+            mono = block[:, 0] if self.channels == 1 else block.mean(axis=1, dtype=np.float32)
+            if not np.isfinite(mono).all():
+                raise AudioFault("holds samples that are not finite numbers (NaN or infinity)")
+            if np.abs(mono).max() > MAX_LEVEL:
+                raise AudioFault(f"holds samples above {MAX_LEVEL:g} times full scale")
+            yield mono
+        promised = self._file.frames
+        if self._file.format in _COUNTED and decoded < promised:
+            self.cut_short = (
+                f"holds {decoded / self.sample_rate:.1f} s "
+                f"of the {promised / self.sample_rate:.1f} s that its header promises"
+            )
+
+
+_COUNTED = ("FLAC", "OGG")  # the header's count is exact; an MP3's is an estimate
+
+
+def read(path: Path, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
+    """Decode a file, or its first `max_seconds`, to mono.
+
+    Returns:
+        Samples, float32 (n,), full scale 1.0, and the sample rate in Hz. Memory is that of what
+        was decoded, never that of what the header claims.
+
+    Raises:
+        AudioFault: the file is empty, not decodable, shorter than MIN_SECONDS, holds NaN or
+            infinity, or `max_seconds` is not given and it is longer than MAX_SECONDS.
+    """
+    with Stream(path) as stream:
+        limit = round((MAX_SECONDS if max_seconds is None else max_seconds) * stream.sample_rate)
+        blocks, count = [], 0
+        for block in stream:
+            blocks.append(block)
+            count += len(block)
+            if count >= limit:
+                break
+        if max_seconds is None and count > limit:
+            raise AudioFault(f"longer than {MAX_SECONDS / 3600:g} hours")
+        _long_enough(count, stream)
+        return np.concatenate(blocks)[:limit], stream.sample_rate
+
+
+def resample(samples: np.ndarray, sample_rate: int, target_rate: int) -> np.ndarray:
+    """Resample (n,) float32 from `sample_rate` to `target_rate` Hz, with soxr's HQ filter."""
+    if sample_rate == target_rate:
+        return samples
+    return soxr.resample(samples, sample_rate, target_rate, quality="HQ")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of a sound file once all of it was decoded."""
+
+    seconds: float
+    sample_rate: int
+    channels: int
+    sha256: str
+    cut_short: str | None
+
+
+def inspect(path: Path, head_seconds: float = 0.0) -> tuple[Inspection, np.ndarray]:
+    """Decode a whole file and say what it is; keep its first `head_seconds`.
+
+    Returns:
+        The inspection, and the head as mono float32 (n,).
+
+    Raises:
+        AudioFault: as `read`, and where the whole file is silent.
+    """
+    with Stream(path) as stream:
+        head, kept, count = [], 0, 0
+        low, high = np.inf, -np.inf
+        wanted = round(head_seconds * stream.sample_rate)
+        for block in stream:
+            count += len(block)
+            if count > MAX_SECONDS * stream.sample_rate:
+                raise AudioFault(f"longer than {MAX_SECONDS / 3600:g} hours")
+            low, high = min(low, block.min()), max(high, block.max())
+            if kept < wanted:
+                head.append(block[: wanted - kept])
+                kept += len(head[-1])
+        _long_enough(count, stream)
+        if high - low < SILENCE:
+            raise AudioFault("silence: no sample differs from the others")
+        seconds = round(count / stream.sample_rate, 3)
+        found = Inspection(
+            seconds, stream.sample_rate, stream.channels, sha256(path), stream.cut_short
+        )
+    return found, np.concatenate(head) if head else np.zeros(0, np.float32)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def extension_of(content: bytes) -> str | None:
+    """The extension that fits the first bytes of a sound file, or None if it is none we read."""
+    if content[:4] in (b"RIFF", b"RF64") and content[8:12] == b"WAVE":
+        return ".wav"
+    if content[:4] == b"fLaC":
+        return ".flac"
+    if content[:4] == b"OggS":
+        return ".ogg"
+    if content[:3] == b"ID3" or (len(content) > 1 and content[0] == 0xFF and content[1] >= 0xE0):
+        return ".mp3"
+    return None
+
+
+def _long_enough(count: int, stream: Stream) -> None:
+    if count == 0:
+        raise AudioFault(stream.cut_short or "holds no samples")
+    if count < MIN_SECONDS * stream.sample_rate:
+        seconds = count / stream.sample_rate
+        raise AudioFault(f"lasts {seconds:.3f} s; at least {MIN_SECONDS} s are needed")
+
+
+def _reason(error: Exception) -> str:
+    """libsndfile's words without the path that soundfile puts before them."""
+    words = getattr(error, "error_string", None) or type(error).__name__
+    return " ".join(str(words).split()).rstrip(".")

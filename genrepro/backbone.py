@@ -1,0 +1,173 @@
+"""Backbones: whatever transformers' AutoModelForAudioClassification takes, made ready for a corpus.
+
+Loaded from a folder, in float32, from safetensors alone; cropped to the segments it will hear.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
+from transformers import SequenceFeatureExtractor as Extractor
+from transformers.utils import logging
+
+from genrepro.params import Train
+from genrepro.runtime import PipelineError
+
+# Names, in transformers, of what classification adds to a backbone, and so has no weights yet.
+HEAD = ("classifier", "projector", "layer_weights")
+OPTIONAL = ("masked_spec_embed",)  # used by SpecAugment alone, and left out of some checkpoints
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+
+def build(
+    folder: Path, labels: list[str], extractor: Extractor, train: Train, seed: int
+) -> tuple[PreTrainedModel, bool]:
+    """Make the model to fine-tune, with `id2label` in its config.
+
+    Returns:
+        The model in float32 on the CPU, and whether its backbone is pretrained.
+
+    Raises:
+        PipelineError: transformers knows no audio classifier of this kind, the weights do not fit
+            the config, or `train.freeze` or `train.weighted_layer_sum` asks what it does not have.
+    """
+    config = _config(folder, labels, train)
+    torch.manual_seed(seed)  # the head's first weights
+    pretrained = has_weights(folder)
+    if pretrained:
+        model = _pretrained(folder, config)
+        crop(model, extractor)
+    else:
+        _crop_config(config, extractor)
+        model = AutoModelForAudioClassification.from_config(config, dtype=torch.float32)
+    freeze(model, train.freeze)
+    return model, pretrained
+
+
+def load(folder: Path) -> PreTrainedModel:
+    """Load a trained classifier for inference, in float32 on the CPU."""
+    model = AutoModelForAudioClassification.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    )
+    return model.eval()
+
+
+def has_weights(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors"))
+
+
+def _config(folder: Path, labels: list[str], train: Train):
+    ids = dict(enumerate(labels))
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config.id2label, config.label2id = ids, {label: index for index, label in ids.items()}
+    if type(config) not in AutoModelForAudioClassification._model_mapping:
+        raise PipelineError(
+            f"transformers has no audio classifier for a {config.model_type} model; "
+            "set model.id to a HuBERT, wav2vec2, WavLM, AST or Whisper model, for instance."
+        )
+    if train.weighted_layer_sum and not hasattr(config, "use_weighted_layer_sum"):
+        raise PipelineError(
+            f"train.weighted_layer_sum does not exist for a {config.model_type} model; "
+            "set it to false."
+        )
+    if train.weighted_layer_sum:
+        config.use_weighted_layer_sum = True
+    return config
+
+
+def _pretrained(folder: Path, config) -> PreTrainedModel:
+    try:
+        model, report = AutoModelForAudioClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,  # else a float16 checkpoint would be trained in float16
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PipelineError(f"the weights in {folder} cannot be loaded: {reason}") from None
+    unfit = [name for name in _names(report["mismatched_keys"]) if not name.startswith(HEAD)]
+    missing = [
+        name
+        for name in _names(report["missing_keys"])
+        if not name.startswith(HEAD) and not name.endswith(OPTIONAL)
+    ]
+    if unfit or missing:
+        raise PipelineError(
+            f"the weights in {folder} do not fit its config.json: {len(unfit + missing)} tensors, "
+            f"such as {(unfit + missing)[0]}, are missing or of another shape; fetch it again."
+        )
+    return model
+
+
+def _names(keys) -> list[str]:
+    return sorted(key if isinstance(key, str) else key[0] for key in keys)
+
+
+def crop(model: PreTrainedModel, extractor: Extractor) -> None:
+    """Shorten learnt positions, in place, to the length of a segment.
+
+    Whisper and AST add a learnt or fixed vector to each position and accept their full length
+    only. The first positions are kept, so a clip is heard as the start of a full window was.
+    """
+    before = json.loads(model.config.to_json_string(use_diff=False))
+    if not _crop_config(model.config, extractor):
+        return
+    if model.config.model_type == "whisper":
+        kept = model.encoder.embed_positions.weight[: model.config.max_source_positions]
+        model.encoder.embed_positions = nn.Embedding.from_pretrained(kept.clone(), freeze=True)
+        model.encoder.max_source_positions = len(kept)
+    else:
+        embeddings = model.audio_spectrogram_transformer.embeddings
+        rows, columns = embeddings.get_shape(type(model.config)(**before))
+        kept_columns = embeddings.get_shape(model.config)[1]
+        special, grid = embeddings.position_embeddings.data.split([2, rows * columns], dim=1)
+        grid = grid.unflatten(1, (rows, columns))[:, :, :kept_columns].flatten(1, 2)
+        embeddings.position_embeddings = nn.Parameter(torch.cat([special, grid], dim=1))
+
+
+def _crop_config(config, extractor: Extractor) -> bool:
+    """Write a segment's length into the config; say whether that changed it."""
+    if config.model_type == "whisper":
+        key, length = "max_source_positions", extractor.nb_max_frames // 2  # its second conv halves
+    elif config.model_type == "audio-spectrogram-transformer":
+        key, length = "max_length", extractor.max_length
+    else:
+        return False
+    changed = getattr(config, key) != length
+    setattr(config, key, length)
+    return changed
+
+
+def freeze(model: PreTrainedModel, what: str) -> None:
+    """Exclude parameters from training: "nothing", "convolutions" or "backbone".
+
+    Raises:
+        PipelineError: there are no convolutions in front of this backbone's transformer.
+    """
+    if what == "backbone":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and name.startswith(HEAD))
+    elif what == "convolutions":
+        for module in _convolutions(model):
+            module.requires_grad_(False)
+
+
+def _convolutions(model: PreTrainedModel) -> list[nn.Module]:
+    if hasattr(model, "freeze_feature_encoder"):
+        return [model.base_model.feature_extractor]
+    if model.config.model_type == "whisper":
+        return [model.encoder.conv1, model.encoder.conv2]
+    raise PipelineError(
+        f"a {model.config.model_type} model has no convolutional encoder; "
+        "set train.freeze to nothing or backbone."
+    )

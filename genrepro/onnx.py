@@ -1,0 +1,100 @@
+"""ONNX: the classifier for runtimes without PyTorch, in float32 and with 8-bit matrix products."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnxruntime import InferenceSession, SessionOptions
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import nn
+from transformers import PreTrainedModel
+
+
+class _Logits(nn.Module):
+    """A classifier whose output is the logits alone, as ONNX wants it."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.model(**{self.model.main_input_name: inputs}).logits
+
+
+def export(model: PreTrainedModel, example: np.ndarray, path: Path) -> None:
+    """Write `model` as ONNX with one input, named as transformers names it, and output `logits`.
+
+    Args:
+        example: features of one segment, (samples,) or (frames, bins) or (bins, frames). The batch
+            is free; so is the length, for a backbone that hears waveforms of any length.
+    """
+    batch = torch.from_numpy(np.stack([example, example]).astype(np.float32))
+    free = {0: torch.export.Dim.DYNAMIC}
+    if example.ndim == 1:
+        free[1] = torch.export.Dim.DYNAMIC
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about PyTorch's own internals, nothing to act on
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            _Logits(model).eval(),
+            (batch,),
+            path,
+            input_names=[model.main_input_name],
+            output_names=["logits"],
+            dynamic_shapes=(free,),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    onnx.save(_without_traces(onnx.load(path)), path)
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop the exporter's stack traces: they hold paths of the machine that exported."""
+    del model.metadata_props[:]
+    for node in [*model.graph.node, *(node for each in model.functions for node in each.node)]:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
+        del value.metadata_props[:]
+    for weights in model.graph.initializer:
+        del weights.metadata_props[:]
+    del model.graph.metadata_props[:]
+    return model
+
+
+def quantize(source: Path, target: Path) -> None:
+    """Write a copy whose matrix products have 8-bit weights; convolutions stay in float32.
+
+    8-bit convolutions are slower than float ones on a CPU, and less exact.
+    """
+    logging.getLogger().addFilter(_unasked_advice)
+    graph = onnx.load(source)
+    del graph.graph.value_info[:]  # the exporter's shapes contradict the quantizer's own
+    quantize_dynamic(
+        graph, target, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8
+    )
+
+
+def _unasked_advice(record: logging.LogRecord) -> bool:
+    """onnxruntime warns on the root logger that a graph might be simplified; the exporter did."""
+    return "pre-processing before quantization" not in record.getMessage()
+
+
+def session(path: Path, threads: int = 0) -> InferenceSession:
+    """Open an ONNX file on the CPU; `threads` 0 means all cores."""
+    options = SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def logits(opened: InferenceSession, batch: np.ndarray) -> np.ndarray:
+    """Classify a batch of features of equal shape: (batch, …) to (batch, labels), float32."""
+    name = opened.get_inputs()[0].name
+    return opened.run(["logits"], {name: batch.astype(np.float32)})[0]

@@ -1,0 +1,50 @@
+"""Logits of segments, the same for validation, test, export and the command line.
+
+Only segments of equal length share a batch, so nothing is padded and a clip's verdict depends on
+that clip alone, whatever the batch size; it is also what `pipeline("audio-classification")` does.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+
+@torch.inference_mode()
+def segment_logits(
+    model: PreTrainedModel, segments: Sequence[np.ndarray], batch_size: int
+) -> np.ndarray:
+    """Classify segments.
+
+    Args:
+        model: on any device; in whatever precision its caller has set up.
+        segments: feature arrays as `features.segments` makes them, of any lengths.
+        batch_size: most segments at once.
+
+    Returns:
+        (segments, labels) float32, in the order given.
+    """
+    was_training = model.training
+    model.eval()
+    logits = np.empty((len(segments), model.config.num_labels), dtype=np.float32)
+    for rows in _equal_shapes([segment.shape for segment in segments], batch_size):
+        batch = torch.from_numpy(np.stack([segments[row] for row in rows]).astype(np.float32))
+        out = model(**{model.main_input_name: batch.to(model.device)}).logits
+        logits[rows] = out.float().cpu().numpy()
+    model.train(was_training)
+    return logits
+
+
+def _equal_shapes(shapes: list[tuple[int, ...]], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches of one shape each, longest first, so that memory is short at once."""
+    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, shape in enumerate(shapes):
+        by_shape[shape].append(index)
+    for shape in sorted(by_shape, reverse=True):
+        rows = by_shape[shape]
+        for start in range(0, len(rows), batch_size):
+            yield rows[start : start + batch_size]

@@ -1,0 +1,218 @@
+"""A backbone's files from the Hub or a folder: configuration, preprocessor and safe weights.
+
+Only these are taken: never code, and pickled weights only where params.yaml allows them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from safetensors import SafetensorError, safe_open
+
+from genrepro.audio import MAX_RATE, MIN_RATE, sha256
+from genrepro.params import Model
+from genrepro.runtime import PipelineError, write_json
+
+PINS = Path("backbones/revisions.yaml")
+CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLED = "pytorch_model.bin"
+SOURCE = "source.json"
+
+MAX_JSON_BYTES = 50_000_000
+SHARD_NAME = re.compile(r"[\w.-]+\.safetensors")  # no slash: an index must not lead elsewhere
+
+Fetch = Callable[[str], Path | None]  # a file's name to where it lies, or None where it is not
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a backbone's files come from."""
+
+    fetch: Fetch
+    name: str  # for messages
+    revision: str | None  # the Hub commit
+    weights_needed: bool  # a folder without weights is trained from scratch; the Hub's have some
+
+
+def take(model: Model, target: Path) -> dict[str, object]:
+    """Copy the backbone that `model` names into the new folder `target`, with source.json.
+
+    Returns:
+        What source.json says: id, revision (the Hub commit or None), weights (the SHA-256 of each
+        weights file, or None where the backbone is trained from scratch).
+
+    Raises:
+        PipelineError: it is not there, lacks a file, or a file is damaged.
+    """
+    origin = _folder(model) if Path(model.id).is_dir() else _hub(model)
+    target.mkdir(parents=True)
+    config = _copy_json(origin, CONFIG, target)
+    if not isinstance(config.get("model_type"), str):
+        raise PipelineError(f"{CONFIG} of {origin.name} names no model_type: it is no backbone.")
+    rate = _copy_json(origin, PREPROCESSOR, target).get("sampling_rate")
+    if not isinstance(rate, int | float) or not MIN_RATE <= rate <= MAX_RATE:
+        raise PipelineError(
+            f"{PREPROCESSOR} of {origin.name} gives no sampling_rate in Hz: "
+            "it does not prepare audio; set model.id to an audio model."
+        )
+    names = _copy_weights(origin, target, model.allow_pickle)
+    if not names and origin.weights_needed:
+        raise PipelineError(f"{origin.name} holds no weights: set model.id to a model that has.")
+    weights = {name: sha256(target / name) for name in names}
+    source = {"id": model.id, "revision": origin.revision, "weights": weights or None}
+    write_json(target / SOURCE, source)
+    return source
+
+
+def _folder(model: Model) -> Origin:
+    folder = Path(model.id)
+    if model.revision:
+        raise PipelineError(
+            f"model.revision is for the Hub, and model.id is the folder {model.id}: "
+            "set model.revision to null."
+        )
+
+    def fetch(name: str) -> Path | None:
+        return folder / name if (folder / name).is_file() else None
+
+    return Origin(fetch, model.id, None, weights_needed=False)
+
+
+def _hub(model: Model) -> Origin:
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model.id, re.ASCII) or model.id.startswith("."):
+        raise PipelineError(
+            f"model.id: there is no folder {model.id}, and it is no id on the Hub: "
+            "an id looks like ntu-spml/distilhubert."
+        )
+    from genrepro import hub  # huggingface_hub is not needed for a folder
+
+    wanted = model.revision or _pinned(model.id)
+    try:
+        commit = hub.commit_of(hub.fetch(model.id, CONFIG, wanted, "model"), CONFIG)
+    except hub.MissingFile:
+        commit = wanted
+    except PipelineError as error:
+        raise PipelineError(f"model.id: no folder {model.id} is here, and {error}") from None
+
+    def fetch(name: str) -> Path | None:
+        try:
+            return hub.fetch(model.id, name, commit, "model")
+        except hub.MissingFile:
+            return None
+
+    return Origin(fetch, model.id, commit, weights_needed=True)
+
+
+def _pinned(repo: str) -> str | None:
+    if not PINS.is_file():
+        return None
+    pins = yaml.safe_load(PINS.read_text(encoding="utf-8")) or {}
+    return pins.get(repo)
+
+
+def _copy_json(origin: Origin, name: str, target: Path) -> dict:
+    path = origin.fetch(name)
+    if path is None:
+        raise PipelineError(
+            f"{origin.name} holds no {name}: a backbone needs {CONFIG} and {PREPROCESSOR}."
+        )
+    content = _read_json(path, f"{name} of {origin.name}")
+    shutil.copyfile(path, target / name)
+    return content
+
+
+def _read_json(path: Path, name: str) -> dict:
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError("too large")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise PipelineError(f"{name} is not readable as JSON ({type(error).__name__}).") from None
+    if not isinstance(content, dict):
+        raise PipelineError(f"{name} is not a JSON object.")
+    return content
+
+
+def _copy_weights(origin: Origin, target: Path, allow_pickle: bool) -> list[str]:
+    """Copy the weights and check their headers; give the names of the files."""
+    if whole := origin.fetch(WEIGHTS):
+        return [_copy_safe(whole, WEIGHTS, target, origin)]
+    if index := origin.fetch(INDEX):
+        names = _shards(index, origin)
+        shutil.copyfile(index, target / INDEX)
+        for name in names:
+            shard = origin.fetch(name)
+            if shard is None:
+                raise PipelineError(f"{origin.name} holds no {name}, which its {INDEX} names.")
+            _copy_safe(shard, name, target, origin)
+        return names
+    pickled = _pickled(origin, allow_pickle)
+    if pickled:
+        _convert(pickled, target / WEIGHTS, origin)
+        return [WEIGHTS]
+    return []
+
+
+def _shards(index: Path, origin: Origin) -> list[str]:
+    weight_map = _read_json(index, f"{INDEX} of {origin.name}").get("weight_map")
+    names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
+    if not names or not all(isinstance(n, str) and SHARD_NAME.fullmatch(n) for n in names):
+        raise PipelineError(f"{INDEX} of {origin.name} does not name its shards properly.")
+    return sorted(names)
+
+
+def _copy_safe(path: Path, name: str, target: Path, origin: Origin) -> str:
+    try:
+        with safe_open(path, framework="np") as tensors:
+            count = len(tensors.keys())
+    except SafetensorError as error:
+        words = " ".join(str(error).split())[:120]
+        raise PipelineError(
+            f"{name} of {origin.name} is damaged ({words}): fetch or copy it anew."
+        ) from None
+    if not count:
+        raise PipelineError(f"{name} of {origin.name} holds no tensors: fetch or copy it anew.")
+    shutil.copyfile(path, target / name)
+    return name
+
+
+def _pickled(origin: Origin, allow_pickle: bool) -> Path | None:
+    """The pickled weights, if they are there and allowed; a Hub's are not even downloaded else."""
+    if allow_pickle:
+        return origin.fetch(PICKLED)
+    if not origin.weights_needed and origin.fetch(PICKLED) is None:
+        return None
+    raise PipelineError(
+        f"{origin.name} holds no {WEIGHTS}. If it has a {PICKLED} and you trust its author, set "
+        "model.allow_pickle to true; a pickle can run any code."
+    )
+
+
+def _convert(path: Path, target: Path, origin: Origin) -> None:
+    """Write pickled weights as safetensors; torch refuses whatever is not a tensor."""
+    import pickle
+
+    import torch  # seconds to import, and hardly ever needed here
+    from safetensors.torch import save_file
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise PipelineError(
+            f"{PICKLED} of {origin.name} is damaged or holds more than tensors "
+            f"({type(error).__name__}); it was not loaded."
+        ) from None
+    tensors = state if isinstance(state, dict) else {}
+    tensors = {k: v.contiguous().clone() for k, v in tensors.items() if torch.is_tensor(v)}
+    if not tensors:
+        raise PipelineError(f"{PICKLED} of {origin.name} holds no tensors.")
+    save_file(tensors, target, metadata={"format": "pt"})

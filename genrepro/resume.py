@@ -1,0 +1,43 @@
+"""Where unfinished work waits, filed under a key of everything it was made from.
+
+DVC deletes a stage's outputs before it runs, and keeping them would let one experiment's leftovers
+into the next. So partial work lives beside DVC, and is found again only by the same inputs,
+parameters, code and library versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+RESUME_DIR = Path(".resume")
+
+
+def folder(stage: str, parts: dict[str, object], sources: list[str], packages: list[str]) -> Path:
+    """The folder of a stage's unfinished work; other keys' leftovers of that stage are removed.
+
+    Args:
+        parts: JSON-able description of inputs and parameters.
+        sources: Python files whose text decides the result.
+        packages: distributions whose versions decide the result.
+    """
+    described = {
+        "parts": parts,
+        "sources": {Path(source).name: file_sha256(Path(source)) for source in sorted(sources)},
+        "packages": {package: version(package) for package in sorted(packages)},
+    }
+    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+    home = RESUME_DIR / stage
+    for other in home.glob("*"):
+        if other.name != key:
+            shutil.rmtree(other, ignore_errors=True)
+    (home / key).mkdir(parents=True, exist_ok=True)
+    return home / key
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,301 @@
+"""Which clip is for training, for validation, for testing: five protocols over data/clips.csv.
+
+Everything here is a pure function of the clips and a seed. Clips are sorted by name first and
+shuffled by a hash of seed and name, so that neither the row order, the platform, nor a library's
+random generator changes a split.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from genrepro.runtime import PipelineError
+
+PARTS = ("train", "validation", "test")
+
+Unit = tuple["Clip", ...]  # clips that must stay on one side
+
+
+class Clip(NamedTuple):
+    """What a split and its audit need of a row of data/clips.csv; unknown facts are empty."""
+
+    clip: str
+    label: str
+    group: str = ""
+    title: str = ""
+    part: str = ""
+    sha256: str = ""
+
+
+def read_clips(path: Path) -> list[Clip]:
+    """Read data/clips.csv, sorted by clip.
+
+    Raises:
+        PipelineError: the file is not there or lacks a column.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        clips = [Clip(*(row[column] for column in Clip._fields)) for row in rows]
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is not here: type `dvc repro fetch_data`.") from None
+    except KeyError as error:
+        raise PipelineError(f"{path} has no column {error}: type `dvc repro fetch_data`.") from None
+    return sorted(clips)
+
+
+def to_csv(clips: Iterable[Clip], parts: Mapping[str, str]) -> str:
+    """data/split.csv: clip, label, split; sorted by clip."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("clip", "label", "split"))
+    writer.writerows((c.clip, c.label, parts[c.clip]) for c in sorted(clips) if c.clip in parts)
+    return text.getvalue()
+
+
+def resolve(protocol: str, clips: Iterable[Clip]) -> str:
+    """Return the protocol that `auto` stands for on these clips; any other stands for itself."""
+    if protocol != "auto":
+        return protocol
+    return "grouped" if any(clip.group for clip in clips) else "stratified"
+
+
+def split(
+    clips: Iterable[Clip],
+    protocol: str,
+    *,
+    folds: int,
+    fold: int,
+    validation: float,
+    seed: int,
+    same: Iterable[tuple[str, str]] = (),
+) -> dict[str, str]:
+    """Assign each clip to a part.
+
+    Args:
+        clips: the corpus, in any order.
+        protocol: auto, stratified, grouped, published or course.
+        folds: how many folds `stratified` and `grouped` make.
+        fold: which of the folds (also of published ones, by sorted name) is the test part.
+        validation: share of the clips outside the test part that becomes the validation part.
+        seed: of everything but `course`, whose test part is drawn with 42 as the course draws it.
+        same: pairs of clips that hold the same recording; `grouped` keeps them on one side.
+
+    Returns:
+        clip -> "train", "validation" or "test", sorted by clip. Clips that a published split
+        leaves out are not in it.
+
+    Raises:
+        PipelineError: a label would be missing from a part, or the corpus lacks what the
+            protocol needs.
+    """
+    clips = sorted(clips)
+    labels = {clip.label for clip in clips}
+    if len(labels) < 2:
+        raise PipelineError(
+            f"The corpus has {len(labels)} label(s) in {len(clips)} clips: a classifier needs at "
+            "least two. Add a folder for another label, or point data.corpus elsewhere."
+        )
+    protocol = resolve(protocol, clips)
+    units = _together(clips, same) if protocol == "grouped" else [(clip,) for clip in clips]
+    if protocol == "course":
+        parts = _course(clips)
+    elif protocol == "published":
+        parts = _published(clips, fold)
+    else:
+        held_out = deal(units, folds, seed)[fold]
+        parts = {clip.clip: "train" for clip in clips}
+        parts |= {clip.clip: "test" for unit in held_out for clip in unit}
+    if "validation" not in parts.values():
+        rest = [clip for clip in clips if parts.get(clip.clip) == "train"]
+        by_group = protocol in ("grouped", "published")
+        candidates = _together(rest, same) if by_group else [(clip,) for clip in rest]
+        for clip in _cut(candidates, validation, seed):
+            parts[clip.clip] = "validation"
+    _check_labels(clips, parts, protocol, units)
+    return dict(sorted(parts.items()))
+
+
+def deal(units: Sequence[Unit], folds: int, seed: int) -> list[list[Unit]]:
+    """Deal units to folds so that each label is spread as evenly as the units allow.
+
+    Largest units first (Graham's longest-processing-time rule), each to the fold that so far
+    has least of its labels, then to the fold with the fewest clips. With units of one clip,
+    the counts of a label differ by at most one between folds. Where a label has fewer units than
+    there are folds, the folds that lack it come last.
+    """
+    totals = Counter(clip.label for unit in units for clip in unit)
+    dealt: list[list[Unit]] = [[] for _ in range(folds)]
+    counts = [Counter() for _ in range(folds)]
+    ties = sorted(range(folds), key=lambda fold: _shuffled(seed, f"fold {fold}"))
+    for unit in sorted(units, key=lambda unit: (-len(unit), _shuffled(seed, unit[0].clip))):
+        needs = Counter(clip.label for clip in unit)
+
+        def cost(fold: int, needs: Counter = needs) -> tuple[float, int]:
+            held = counts[fold]
+            crowd = sum(n * held[label] / totals[label] for label, n in sorted(needs.items()))
+            return crowd, held.total()
+
+        fold = min(ties, key=cost)
+        dealt[fold].append(unit)
+        counts[fold] += needs
+    return [dealt[fold] for fold in sorted(range(folds), key=lambda fold: -len(counts[fold]))]
+
+
+def natural(name: str) -> tuple[int, str]:
+    """Sort key that puts fold 2 before fold 10, and numbers before words."""
+    return (int(name), name) if name.isdecimal() else (2**63, name)
+
+
+def _course(clips: Sequence[Clip]) -> dict[str, str]:
+    """The audio course's `train_test_split(seed=42, shuffle=True, test_size=0.1)`.
+
+    🤗 Datasets permutes the rows with numpy's default generator and takes the first
+    ceil(test_size * rows) as test part (datasets/arrow_dataset.py).
+    """
+    import numpy as np  # here alone: every other protocol does without
+
+    order = np.random.default_rng(42).permutation(len(clips))
+    test = {clips[i].clip for i in order[: math.ceil(0.1 * len(clips))]}
+    return {clip.clip: "test" if clip.clip in test else "train" for clip in clips}
+
+
+def _published(clips: Sequence[Clip], fold: int) -> dict[str, str]:
+    """The split that the corpus carries: parts by their names, or one of its folds as test."""
+    names = {clip.part for clip in clips if clip.part}
+    if not names:
+        raise PipelineError(
+            "split.protocol=published, but this corpus carries no split: name its parts in a "
+            "column `part` (data.facts) or in data.name_pattern, or take another protocol."
+        )
+    if names <= set(PARTS):
+        for part in ("train", "test"):
+            if part not in names:
+                raise PipelineError(
+                    f"split.protocol=published, but this corpus publishes no {part} part "
+                    f"(only {', '.join(sorted(names))}): take another protocol."
+                )
+        return {clip.clip: clip.part for clip in clips if clip.part}
+    if mixed := names & set(PARTS):
+        raise PipelineError(
+            f"The column `part` mixes parts ({', '.join(sorted(mixed))}) with folds "
+            f"({', '.join(sorted(names - mixed, key=natural))}): it must hold one or the other."
+        )
+    ordered = sorted(names, key=natural)
+    if len(ordered) < 2 or fold >= len(ordered):
+        raise PipelineError(
+            f"This corpus publishes {len(ordered)} fold(s), {', '.join(ordered)}: split.fold must "
+            f"be 0 to {len(ordered) - 1}, not {fold}, and there must be at least two."
+        )
+    test = ordered[fold]
+    return {clip.clip: "test" if clip.part == test else "train" for clip in clips if clip.part}
+
+
+def _together(clips: Sequence[Clip], same: Iterable[tuple[str, str]]) -> list[Unit]:
+    """Units of clips that share a group, their bytes, or a recording (also by way of others)."""
+    parent = {clip.clip: clip.clip for clip in clips}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    links = [pair for pair in same if pair[0] in parent and pair[1] in parent]
+    first: dict[tuple[str, str], str] = {}
+    for clip in clips:
+        for fact in (("group", clip.group), ("sha256", clip.sha256)):
+            if fact[1]:
+                links.append((first.setdefault(fact, clip.clip), clip.clip))
+    for a, b in links:
+        low, high = sorted((root(a), root(b)))
+        parent[high] = low
+    units = defaultdict(list)
+    for clip in clips:
+        units[root(clip.clip)].append(clip)
+    return [tuple(unit) for unit in units.values()]
+
+
+def _cut(units: Sequence[Unit], share: float, seed: int) -> list[Clip]:
+    """Choose units that hold about `share` of each label, at least one clip and never all.
+
+    Units come in shuffled order, first those that fit, then those that bring the counts nearer
+    to their targets, last the smallest for a label that still has none.
+    """
+    totals = Counter(clip.label for unit in units for clip in unit)
+    targets = {label: max(1.0, share * n) for label, n in totals.items()}
+    left = Counter(label for unit in units for label in {clip.label for clip in unit})
+    waiting = sorted(units, key=lambda unit: _shuffled(seed, f"validation {unit[0].clip}"))
+    counts: Counter = Counter()
+    chosen: list[Clip] = []
+
+    def take(unit: Unit) -> None:
+        waiting.remove(unit)
+        chosen.extend(unit)
+        counts.update(clip.label for clip in unit)
+        left.subtract({clip.label for clip in unit})
+
+    def gain(needs: Counter) -> float:
+        """How much nearer all targets come, in shares of a label."""
+        return sum(
+            (abs(counts[label] - targets[label]) - abs(counts[label] + n - targets[label]))
+            / targets[label]
+            for label, n in sorted(needs.items())
+        )
+
+    for fits in (True, False):
+        for unit in list(waiting):
+            needs = Counter(clip.label for clip in unit)
+            over = any(counts[label] + n > targets[label] + 0.5 for label, n in needs.items())
+            spare = all(left[label] > 1 for label in needs)
+            if spare and gain(needs) > 0 and not (fits and over):
+                take(unit)
+    for label in sorted(totals):
+        if not counts[label]:
+            smallest = sorted((u for u in waiting if any(c.label == label for c in u)), key=len)
+            for unit in smallest:
+                if all(left[name] > 1 for name in {clip.label for clip in unit}):
+                    take(unit)
+                    break
+    return chosen
+
+
+def _check_labels(
+    clips: Sequence[Clip], parts: Mapping[str, str], protocol: str, units: Sequence[Unit]
+) -> None:
+    """Refuse a split in which a part lacks a label, and say what would mend it."""
+    kept = {(clip.label, parts[clip.clip]) for clip in clips if clip.clip in parts}
+    missing = sorted({(c.label, part) for c in clips for part in PARTS} - kept)
+    if not missing:
+        return
+    label, part = missing[0]
+    count = sum(any(clip.label == label for clip in unit) for unit in units)
+    what = "group(s) of clips" if protocol == "grouped" else "clip(s)"
+    more = f" ({len(missing) - 1} more such gaps)" if len(missing) > 1 else ""
+    if protocol == "course":
+        advice = "the course draws without looking at labels; take split.protocol=auto"
+    elif protocol == "published":
+        advice = "the published split leaves it out; take split.protocol=auto"
+    elif count < len(PARTS):
+        advice = (
+            f"the label has {count} {what}, and training, validation and test need one each: "
+            "add clips of it, or leave its folder out"
+        )
+    else:
+        advice = (
+            f"the label has {count} {what}: set split.folds to at most {count}, take another "
+            "split.fold or seed, or add clips of it"
+        )
+    raise PipelineError(f"The {part} part has no clip of the label {label!r}{more}; {advice}.")
+
+
+def _shuffled(seed: int, name: str) -> bytes:
+    """Sort key that shuffles names: the same on every platform and for every library version."""
+    return hashlib.sha256(f"{seed} {name}".encode()).digest()

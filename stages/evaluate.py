@@ -1,0 +1,112 @@
+"""evaluate: the test part, touched once, by the model that validation chose."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+from transformers import PreTrainedModel
+
+from genrepro import backbone, scoring
+from genrepro.encoded import Encoded, Part, read_parts
+from genrepro.params import load
+from genrepro.predict import segment_logits
+from genrepro.runtime import measured, run, say, staged, write_json
+
+CLIPS = Path("data/clips.csv")
+ENCODED = Path("data/encoded")
+SPLIT = Path("data/split.csv")
+FINETUNED = Path("models/finetuned")
+PREDICTIONS = Path("data/predictions.csv")
+TEST = Path("metrics/test.json")
+LABELS = Path("metrics/labels.json")
+PLOTS = Path("metrics/plots")
+
+
+def main() -> None:
+    params = load()
+    with measured("evaluate") as figures:
+        encoded = Encoded.open(ENCODED)
+        parts, labels = read_parts(SPLIT, encoded)
+        model = backbone.load(FINETUNED)
+        batch = params.evaluate.batch_size
+        logits = {
+            part: clip_logits(model, encoded, parts[part], batch) for part in ("validation", "test")
+        }
+        temperature = scoring.fit_temperature(
+            logits["validation"], np.array(parts["validation"].targets)
+        )
+        frame = predictions(parts["test"], logits["test"], labels)
+        calibrated = predictions(parts["test"], logits["test"] / temperature, labels)
+        level, resamples = params.evaluate.confidence, params.evaluate.bootstrap
+        result = scoring.score(frame, labels, level, resamples, params.seed)
+        result["temperature"] = temperature
+        result["calibration_error_after_temperature"] = scoring.score(
+            calibrated, labels, level, resamples, params.seed
+        )["calibration_error"]
+        figures["clips"] = len(frame)
+        _write(frame, calibrated, result, params.evaluate.mistakes)
+    interval = result["accuracy_interval"]
+    say(
+        f"test accuracy {result['accuracy']:.3f}, {level:.0%} interval {interval['low']:.3f} to "
+        f"{interval['high']:.3f}, on {result['clips']} clips"
+    )
+
+
+def clip_logits(
+    model: PreTrainedModel, encoded: Encoded, part: Part, batch_size: int
+) -> np.ndarray:
+    """(clips, labels) logits of a part, each clip's segments averaged."""
+    segments = [encoded[row] for row in part.rows]
+    return scoring.average_segments(
+        segment_logits(model, segments, batch_size), np.array(part.clip_of)
+    )
+
+
+def predictions(part: Part, logits: np.ndarray, labels: list[str]) -> pd.DataFrame:
+    """A row a clip: clip, path, label, group, predicted and each label's probability."""
+    with CLIPS.open(encoding="utf-8", newline="") as file:
+        facts = {row["clip"]: row for row in csv.DictReader(file)}
+    probabilities = softmax(logits.astype(np.float64), axis=1).round(6)
+    described = {
+        "clip": part.clips,
+        "path": [facts[clip]["path"] for clip in part.clips],
+        "label": [labels[target] for target in part.targets],
+        "group": [facts[clip]["group"] for clip in part.clips],
+        "predicted": [labels[best] for best in logits.argmax(axis=1)],
+    }
+    columns = {f"p_{label}": probabilities[:, index] for index, label in enumerate(labels)}
+    return pd.DataFrame(described | columns)
+
+
+def _write(
+    frame: pd.DataFrame, calibrated: pd.DataFrame, result: dict, mistakes: int
+) -> None:
+    reliability = pd.concat(
+        pd.DataFrame(scoring.reliability(each)).assign(probabilities=name)
+        for name, each in (("as trained", frame), ("after temperature", calibrated))
+    )
+    recall = pd.DataFrame(
+        {"label": label, "recall": figures["recall"]} for label, figures in result["labels"].items()
+    )
+    with staged(PREDICTIONS) as draft:
+        frame.to_csv(draft, index=False, lineterminator="\n")
+    with staged(PLOTS) as folder:
+        folder.mkdir()
+        tables = {
+            "confusion": frame[["label", "predicted"]],
+            "reliability": reliability,
+            "recall": recall,
+            "mistakes": scoring.mistakes(frame, mistakes),
+        }
+        for name, table in tables.items():
+            table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+    write_json(LABELS, result.pop("labels"))
+    write_json(TEST, result)
+
+
+if __name__ == "__main__":
+    run(main)

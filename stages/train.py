@@ -1,0 +1,81 @@
+"""train: fine-tune the backbone on the training part; keep the best epoch on the validation part."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from dvclive import Live
+
+from genrepro import backbone, encoded, features, metric, predict, resume, scoring, training
+from genrepro.params import load
+from genrepro.runtime import measured, run, say, staged, write_json
+
+BACKBONE = Path("models/backbone")
+ENCODED = Path("data/encoded")
+SPLIT = Path("data/split.csv")
+FINETUNED = Path("models/finetuned")
+CURVES = Path("metrics/train")
+VALIDATION = Path("metrics/validation.json")
+
+
+def main() -> None:
+    params = load()
+    with measured("train") as figures:
+        corpus = encoded.Encoded.open(ENCODED)
+        parts, labels = encoded.read_parts(SPLIT, corpus)
+        extractor = features.load(ENCODED)
+        model, pretrained = backbone.build(BACKBONE, labels, extractor, params.train, params.seed)
+        rate = params.train.learning_rate if pretrained else params.train.scratch_learning_rate
+        say(_plan(model, parts, labels, pretrained, rate))
+        checkpoints = _checkpoints(params, corpus)
+        with Live(str(CURVES), dvcyaml=None, save_dvc_exp=False) as live:
+            outcome = training.fine_tune(
+                model, corpus, parts, params.train, rate, params.seed, checkpoints, live
+            )
+        with staged(FINETUNED) as draft:
+            model.save_pretrained(draft)
+            extractor.save_pretrained(draft)
+        write_json(
+            VALIDATION,
+            {
+                "accuracy": outcome.accuracy,
+                "loss": outcome.loss,
+                "clips": len(parts["validation"].clips),
+                "epoch": outcome.epoch,
+            },
+        )
+        shutil.rmtree(checkpoints)
+        figures["clips"] = len(parts["train"].clips)
+    say(f"kept epoch {outcome.epoch}: validation accuracy {outcome.accuracy:.3f}")
+
+
+def _plan(model, parts, labels, pretrained: bool, rate: float) -> str:
+    sizes = ", ".join(f"{len(part.clips)} {name}" for name, part in parts.items())
+    start = "pretrained" if pretrained else "from scratch"
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    return (
+        f"{model.config.model_type}, {millions:.2f} M parameters, {start}, "
+        f"learning rate {rate:g}; {len(labels)} labels; clips: {sizes}"
+    )
+
+
+def _checkpoints(params, corpus: encoded.Encoded) -> Path:
+    """Where this very training's checkpoints are; other inputs, parameters or code find others."""
+    weights = sorted(BACKBONE.glob("*.safetensors")) + [BACKBONE / "config.json", SPLIT]
+    modules = [backbone, encoded, features, metric, predict, scoring, training]
+    return resume.folder(
+        "train",
+        {
+            "train": params.train.model_dump(),
+            "seed": params.seed,
+            "encoded": corpus.digest,
+            "files": {path.name: resume.file_sha256(path) for path in weights},
+        },
+        [__file__, *(module.__file__ for module in modules)],
+        ["accelerate", "numpy", "safetensors", "torch", "transformers"],
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,194 @@
+"""Sound files, whole and damaged: read, or refused with a reason; no crash and no big array."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from genrepro.audio import (
+    AudioFault,
+    Stream,
+    extension_of,
+    inspect,
+    read,
+    resample,
+)
+
+RATE = 22_050
+
+
+def tone(seconds: float = 1.0, rate: int = RATE, channels: int = 1) -> np.ndarray:
+    time = np.arange(round(seconds * rate)) / rate
+    return np.stack([0.5 * np.sin(2 * np.pi * 440 * time)] * channels, axis=1)
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3"])
+def test_every_format_reads_as_mono_at_its_own_rate(tmp_path, extension):
+    path = tmp_path / f"naïve clip, 音.{extension}"
+    soundfile.write(path, tone(channels=2), RATE)
+    samples, rate = read(path)
+    assert rate == RATE
+    assert samples.dtype == np.float32
+    assert samples.ndim == 1
+    assert len(samples) == pytest.approx(RATE, rel=0.12)  # MP3 pads
+    assert np.abs(samples).max() == pytest.approx(0.5, abs=0.1)
+    found, _ = inspect(path)
+    assert (found.sample_rate, found.channels, found.cut_short) == (RATE, 2, None)
+    assert found.seconds == pytest.approx(len(samples) / RATE, abs=1e-3)
+    assert extension_of(path.read_bytes()) == f".{extension}"
+
+
+def test_six_channels_are_averaged(tmp_path):
+    six = np.zeros((RATE, 6))
+    six[:, 3] = 0.6
+    six[::2] *= -1
+    soundfile.write(tmp_path / "six.wav", six, RATE, subtype="FLOAT")
+    samples, _ = read(tmp_path / "six.wav")
+    np.testing.assert_allclose(np.abs(samples), 0.1, atol=1e-6)
+
+
+def test_192_khz_is_read_and_resampled_in_tune(tmp_path):
+    soundfile.write(tmp_path / "high.flac", tone(rate=192_000), 192_000)
+    samples, rate = read(tmp_path / "high.flac")
+    down = resample(samples, rate, 16_000)
+    assert len(down) == 16_000
+    assert np.abs(np.fft.rfft(down)).argmax() == 440
+    assert resample(samples, rate, rate) is samples
+
+
+def test_reading_stops_at_max_seconds(tmp_path):
+    soundfile.write(tmp_path / "long.wav", tone(5.0), RATE)
+    samples, _ = read(tmp_path / "long.wav", max_seconds=1.5)
+    whole, _ = read(tmp_path / "long.wav")
+    assert len(samples) == round(1.5 * RATE)
+    np.testing.assert_array_equal(samples, whole[: len(samples)])
+
+
+def faulty(folder: Path) -> dict[str, str]:
+    """Write damaged files; give each with a word of the reason that is due."""
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("this is no sound\n" * 100)
+    (folder / "half a header.wav").write_bytes(b"RIFF\x24\x00\x00\x00WAVEfmt ")
+    nan = tone()
+    nan[RATE // 2] = np.nan
+    soundfile.write(folder / "nan.wav", nan, RATE, subtype="FLOAT")
+    nan[RATE // 2] = np.inf
+    soundfile.write(folder / "inf.wav", nan, RATE, subtype="FLOAT")
+    soundfile.write(folder / "loud.wav", tone() * 1e9, RATE, subtype="FLOAT")
+    soundfile.write(folder / "short.flac", tone(0.01), RATE)
+    soundfile.write(folder / "silent.flac", np.zeros(RATE), RATE)
+    soundfile.write(folder / "constant.wav", np.full(RATE, 0.5), RATE)
+    soundfile.write(folder / "slow.wav", tone(), 50)
+    (folder / "no samples.wav").write_bytes(wav_header(RATE, 1, 0))
+    return {
+        "empty.wav": "empty file",
+        "text.wav": "cannot be decoded",
+        "half a header.wav": "",
+        "nan.wav": "NaN",
+        "inf.wav": "infinity",
+        "loud.wav": "full scale",
+        "short.flac": "lasts 0.010 s",
+        "silent.flac": "silence",
+        "constant.wav": "silence",
+        "slow.wav": "sample rate of 50 Hz",
+        "no samples.wav": "no samples",
+    }
+
+
+def wav_header(rate: int, channels: int, size: int) -> bytes:
+    """A 16-bit WAV header that promises `size` bytes of samples."""
+    width = 2 * channels & 0xFFFF
+    form = struct.pack("<HHIIHH", 1, channels, rate, rate * width & 0xFFFFFFFF, width, 16)
+    body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", size)
+    return b"RIFF" + struct.pack("<I", min(36 + size, 2**32 - 1)) + body
+
+
+def test_damaged_files_are_refused_with_a_reason_that_names_no_path(tmp_path):
+    for name, word in faulty(tmp_path).items():
+        with pytest.raises(AudioFault) as caught:
+            inspect(tmp_path / name)
+        assert word in str(caught.value), (name, caught.value)
+        assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("extension", ["flac", "ogg", "mp3", "wav"])
+def test_a_truncated_file_is_read_up_to_the_cut(tmp_path, extension):
+    noise = np.random.default_rng(0).normal(0, 0.1, 4 * RATE)
+    path = tmp_path / f"whole.{extension}"
+    soundfile.write(path, noise, RATE)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    found, _ = inspect(path)
+    assert 1.0 < found.seconds < 3.0
+    assert len(read(path)[0]) == pytest.approx(found.seconds * RATE, abs=RATE / 1000)
+    if extension == "flac":
+        assert "stopped after" in found.cut_short or "promises" in found.cut_short
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        wav_header(RATE, 1, 2**32 - 1000) + b"\1\0" * 2000,
+        wav_header(RATE, 65_535, 2**31) + b"\1\0" * 2000,
+        wav_header(2**32 - 1, 1, 4000) + b"\1\0" * 2000,
+        wav_header(1, 2, 2**30) + b"\1\0" * 2000,
+    ],
+    ids=["hours", "channels", "rate", "slow"],
+)
+def test_a_header_that_lies_takes_no_memory(tmp_path, lie):
+    (tmp_path / "lie.wav").write_bytes(lie)
+    tracemalloc.start()
+    try:
+        samples, _ = read(tmp_path / "lie.wav")
+        assert len(samples) <= 4000
+    except AudioFault:
+        pass
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+
+
+def test_a_head_is_kept_and_no_more(tmp_path):
+    soundfile.write(tmp_path / "long.wav", tone(40.0), RATE)
+    found, head = inspect(tmp_path / "long.wav", head_seconds=13.0)
+    assert found.seconds == 40.0
+    assert len(head) == 13 * RATE
+
+
+def test_blocks_come_in_order(tmp_path):
+    wave = np.arange(30 * RATE) / (40 * RATE)
+    soundfile.write(tmp_path / "ramp.wav", wave, RATE, subtype="FLOAT")
+    with Stream(tmp_path / "ramp.wav") as stream:
+        blocks = list(stream)
+    assert len(blocks) > 1
+    np.testing.assert_allclose(np.concatenate(blocks), wave, atol=1e-6)
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3"])
+def test_files_with_flipped_cut_and_repeated_bytes(tmp_path, extension):
+    """Sixty damaged files a format; the seed is the test's own."""
+    random = np.random.default_rng(7)
+    path = tmp_path / f"whole.{extension}"
+    soundfile.write(path, random.normal(0, 0.1, (RATE // 2, 2)), RATE)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(60):
+        content = whole.copy()
+        at = random.integers(0, min(len(content), 200 if random.random() < 0.6 else 10**9), 8)
+        content[at] = random.integers(0, 256, 8)
+        if random.random() < 0.3:
+            content = content[: random.integers(len(content))]
+        path.write_bytes(content.tobytes())
+        try:
+            samples, _ = read(path)
+            assert np.isfinite(samples).all()
+            assert len(samples) < 100 * RATE
+            outcomes["read"] += 1
+        except AudioFault as fault:
+            assert "\n" not in str(fault)
+            outcomes["refused"] += 1
+    assert outcomes["refused"]

@@ -1,0 +1,143 @@
+"""A backbone from a folder: what is copied, what is refused, and that damage ends in a sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_contents import PREPROCESSOR
+from safetensors.numpy import load_file, save_file
+
+from genrepro import pretrained
+from genrepro.params import Model
+from genrepro.runtime import PipelineError
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "hubert"}))
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
+    return folder
+
+
+def take(folder: Path, **model: object) -> dict[str, object]:
+    given = {"id": str(folder), "revision": None, "allow_pickle": False} | model
+    target = folder.parent / "taken"
+    shutil.rmtree(target, ignore_errors=True)
+    return pretrained.take(Model(**given), target)
+
+
+def test_a_folder_without_weights_is_trained_from_scratch():
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as place:
+        model = Model(id=str(ROOT / "backbones/tiny-ast"), revision=None, allow_pickle=False)
+        source = pretrained.take(model, Path(place) / "taken")
+        assert source == {"id": model.id, "revision": None, "weights": None}
+        names = {path.name for path in (Path(place) / "taken").iterdir()}
+        assert names == {"config.json", "preprocessor_config.json", "source.json"}
+
+
+def test_only_configuration_and_safe_weights_are_copied(folder):
+    save_file({"x": np.ones(3)}, folder / "model.safetensors")
+    for name in ("modeling_own.py", "pytorch_model.bin", "optimizer.pt", "README.md"):
+        (folder / name).write_text("x")
+    source = take(folder)
+    names = {path.name for path in (folder.parent / "taken").iterdir()}
+    assert names == {
+        "config.json",
+        "preprocessor_config.json",
+        "model.safetensors",
+        "source.json",
+    }
+    assert list(source["weights"]) == ["model.safetensors"]
+
+
+def test_sharded_weights_are_copied_with_their_index(folder):
+    shards = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    for name in shards:
+        save_file({name: np.ones(3)}, folder / name)
+    index = {"metadata": {}, "weight_map": {name: name for name in shards}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert list(take(folder)["weights"]) == shards
+    (folder / shards[1]).unlink()
+    with pytest.raises(PipelineError, match=f"holds no {shards[1]}"):
+        take(folder)
+
+
+@pytest.mark.parametrize("shard", ["../secret.safetensors", "/etc/passwd", 7, "model.bin"])
+def test_an_index_leads_nowhere_else(folder, shard):
+    index = {"weight_map": {"x": shard}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(PipelineError, match="does not name its shards properly"):
+        take(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("config.json", None, "holds no config.json"),
+        ("preprocessor_config.json", None, "holds no preprocessor_config.json"),
+        ("config.json", "{", "not readable as JSON"),
+        ("config.json", "[" * 100_000, "not readable as JSON"),
+        ("config.json", "[]", "not a JSON object"),
+        ("config.json", "{}", "names no model_type"),
+        ("preprocessor_config.json", '{"sampling_rate": "16k"}', "no sampling_rate"),
+        ("preprocessor_config.json", '{"sampling_rate": NaN}', "no sampling_rate"),
+    ],
+)
+def test_a_folder_that_is_no_backbone(folder, name, content, words):
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(content)
+    with pytest.raises(PipelineError, match=words):
+        take(folder)
+
+
+def test_a_revision_is_for_the_hub(folder):
+    with pytest.raises(PipelineError, match=r"model\.revision is for the Hub"):
+        take(folder, revision="main")
+
+
+def test_pickled_weights_are_refused_unless_allowed_and_then_hold_tensors_alone(folder):
+    import torch
+
+    torch.save({"x": torch.ones(3)}, folder / "pytorch_model.bin")
+    with pytest.raises(PipelineError, match=r"model\.allow_pickle to true"):
+        take(folder)
+    take(folder, allow_pickle=True)
+    taken = folder.parent / "taken"
+    assert {path.suffix for path in taken.iterdir()} == {".json", ".safetensors"}
+    np.testing.assert_array_equal(load_file(taken / "model.safetensors")["x"], np.ones(3))
+    torch.save({"x": Path("/")}, folder / "pytorch_model.bin")
+    with pytest.raises(PipelineError, match="holds more than tensors"):
+        take(folder, allow_pickle=True)
+
+
+def test_damaged_weights_end_in_a_sentence(folder):
+    """Two hundred of them; the seed is the test's own."""
+    path = folder / "model.safetensors"
+    save_file({f"layer.{n}": np.ones((4, 4)) for n in range(20)}, path)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    random = np.random.default_rng(5)
+    outcomes = {"read": 0, "refused": 0}
+    for number in range(200):
+        content = whole.copy()
+        at = random.integers(0, 12 if number % 4 == 0 else len(content), 4)
+        content[at] = random.integers(0, 256, 4)
+        path.write_bytes(content[: None if number % 3 else random.integers(len(content))].tobytes())
+        try:
+            take(folder)
+            outcomes["read"] += 1
+        except PipelineError as error:
+            assert "\n" not in str(error)
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 0

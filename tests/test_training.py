@@ -1,0 +1,188 @@
+"""Training on tones: it learns, it is the same recipe at any micro-batch, and it goes on."""
+
+import csv
+import dataclasses
+import signal
+
+import numpy as np
+import pytest
+import torch
+from conftest import RATE, ROOT, tiny_backbone, tone
+from dvclive import Live
+
+from genrepro import backbone, features, training
+from genrepro.encoded import Encoded, read_parts, write_index, write_shard
+from genrepro.params import load
+from genrepro.runtime import PipelineError
+
+PARAMS = load(ROOT / "params.yaml")
+PITCHES = {"low": 220, "middle": 880, "high": 3520}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An encoded corpus of 36 tones with its split and backbone."""
+    folder = tmp_path_factory.mktemp("made")
+    extractor = features.adapt(
+        features.load(tiny_backbone("ast", folder)), PARAMS.encode, longest_seconds=0.6
+    )
+    rows, split = [], []
+    for label, pitch in PITCHES.items():
+        for number in range(12):
+            wave = tone(pitch * (1 + number / 50), 0.6, seed=number)
+            clip = f"{label}.{number:02d}"
+            rows += [(clip, n, one) for n, one in enumerate(features.segments(extractor, wave))]
+            part = "test" if number == 0 else "validation" if number < 4 else "train"
+            split.append((clip, label, part))
+    shard = folder / "data-00000-of-00001.arrow"
+    write_shard(shard, rows, "input_values", 2)
+    write_index(folder, [shard])
+    with (folder / "split.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("clip", "label", "split"), *split])
+    return folder, extractor
+
+
+def train(made, where, epochs=4, rate=3e-3, stop_after=None, **changed):
+    folder, extractor = made
+    recipe = PARAMS.train.model_copy(update={"epochs": epochs, "device": "cpu", **changed})
+    encoded = Encoded.open(folder)
+    parts, labels = read_parts(folder / "split.csv", encoded)
+    model, _ = backbone.build(folder, labels, extractor, recipe, 42)
+    live = Live(str(where / "curves"), dvcyaml=None, save_dvc_exp=False)
+    where.mkdir(exist_ok=True)
+    outcome = training.fine_tune(
+        model, encoded, parts, recipe, rate, 42, where / "checkpoints", live
+    )
+    live.end()
+    return model, outcome
+
+
+def weights(model) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(made, tmp_path_factory):
+    where = tmp_path_factory.mktemp("uninterrupted")
+    return *train(made, where), where
+
+
+def test_it_learns_pitch(uninterrupted):
+    _, outcome, _ = uninterrupted
+    assert outcome.accuracy >= 0.8 and 1 <= outcome.epoch <= 4
+
+
+def test_the_curves_have_one_step_an_epoch_and_training_beside_validation(uninterrupted):
+    _, _, where = uninterrupted
+    for name in ("train/loss", "train/learning_rate", "validation/loss", "validation/accuracy"):
+        with (where / f"curves/plots/metrics/{name}.tsv").open() as file:
+            assert [int(row["step"]) for row in csv.DictReader(file, delimiter="\t")] == [
+                1,
+                2,
+                3,
+                4,
+            ]
+
+
+def test_the_same_run_gives_the_same_bytes(made, uninterrupted, tmp_path):
+    assert torch.equal(weights(train(made, tmp_path)[0]), weights(uninterrupted[0]))
+
+
+@pytest.mark.parametrize("batch_size", [4, 1])
+def test_a_smaller_batch_on_the_device_is_the_same_recipe(
+    made, uninterrupted, tmp_path, batch_size
+):
+    model, outcome = train(made, tmp_path, batch_size=batch_size)
+    assert outcome.epoch == uninterrupted[1].epoch
+    assert outcome.loss == pytest.approx(uninterrupted[1].loss, abs=1e-3)
+    assert torch.allclose(weights(model), weights(uninterrupted[0]), atol=1e-3)
+
+
+@pytest.mark.parametrize("step", [1, 4, 5])
+def test_stopped_by_a_signal_it_goes_on_to_the_same_bytes(
+    made, uninterrupted, tmp_path, monkeypatch, step
+):
+    class Preempted(training.StopOnSignal):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == step:
+                signal.raise_signal(signal.SIGTERM)
+            return super().on_step_end(args, state, control, **kwargs)
+
+    monkeypatch.setattr(training, "StopOnSignal", Preempted)
+    with pytest.raises(PipelineError, match="SIGTERM received"):
+        train(made, tmp_path)
+    monkeypatch.undo()
+    model, outcome = train(made, tmp_path)
+    assert outcome == uninterrupted[1]
+    assert torch.equal(weights(model), weights(uninterrupted[0]))
+
+
+def test_a_checkpoint_that_was_cut_while_it_was_written_is_passed_over(tmp_path):
+    for step, state in ((3, "{}"), (12, "{}"), (15, '{"cut'), (18, None)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state is not None:
+            (tmp_path / f"checkpoint-{step}/trainer_state.json").write_text(state)
+    assert training.last_checkpoint(tmp_path).name == "checkpoint-12"
+    assert training.last_checkpoint(tmp_path / "none") is None
+
+
+def test_early_stopping_ends_when_validation_no_longer_improves(made, tmp_path):
+    train(made, tmp_path, epochs=30, early_stopping=2)
+    with (tmp_path / "curves/plots/metrics/validation/loss.tsv").open() as file:
+        assert len(list(csv.DictReader(file, delimiter="\t"))) < 30
+
+
+def test_ties_in_accuracy_go_to_the_lower_loss_and_never_beat_one_clip_more():
+    clips = 9
+    for right in range(clips):
+        worst_of_more = (right + 1) / clips + np.exp(-50.0) / (2 * clips)
+        best_of_fewer = right / clips + np.exp(-0.0) / (2 * clips)
+        assert worst_of_more > best_of_fewer
+
+
+def test_unequal_waveforms_are_padded_and_masked_and_equal_ones_are_not():
+    collate = training.Collator("input_values")
+    long, short = np.ones(10, np.float16), np.ones(7, np.float16)
+    batch = collate([(long, 0), (short, 1)])
+    assert batch["input_values"].dtype == torch.float32
+    assert batch["input_values"].sum(dim=1).tolist() == [10, 7]
+    assert batch["attention_mask"].sum(dim=1).tolist() == [10, 7]
+    assert batch["labels"].tolist() == [0, 1]
+    assert "attention_mask" not in collate([(long, 0), (long, 1)])
+
+
+def test_memory_that_runs_out_is_one_sentence_with_what_to_type(made, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(training.ClipTrainer, "training_step", full)
+    with pytest.raises(PipelineError, match=r"-S train\.batch_size=4"):
+        train(made, tmp_path)
+    with pytest.raises(PipelineError, match="gradient_checkpointing"):
+        train(made, tmp_path, batch_size=1)
+
+
+def test_a_gpu_that_is_asked_for_and_not_there_is_said():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(PipelineError, match="sees no GPU"):
+        training.choose_device(PARAMS.train.model_copy(update={"device": "cuda"}))
+
+
+@pytest.mark.parametrize("forced", ["fp16", "bf16", "none"])
+def test_precision_can_be_forced_and_is_none_on_a_cpu(forced):
+    train_params = PARAMS.train.model_copy(update={"precision": forced})
+    assert training.choose_precision(train_params, "cpu") == forced
+    assert training.choose_precision(PARAMS.train, "cpu") == "none"
+
+
+def test_outcomes_are_compared_whole():
+    assert dataclasses.asdict(training.Outcome(1, 0.5, 0.7)) == {
+        "epoch": 1,
+        "accuracy": 0.5,
+        "loss": 0.7,
+    }
+
+
+def test_tones_are_at_the_rate_that_backbones_hear():
+    assert RATE == features.load(ROOT / "backbones/tiny-ast").sampling_rate
