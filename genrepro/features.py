@@ -71,7 +71,7 @@ def _limit_seconds(extractor: Extractor) -> float:
     if hasattr(extractor, "chunk_length"):
         return float(extractor.chunk_length)
     if hasattr(extractor, "num_mel_bins") and hasattr(extractor, "max_length"):
-        return 0.015 + 0.01 * extractor.max_length  # frames of 25 ms every 10 ms
+        return 0.024 + 0.01 * extractor.max_length  # frames of 25 ms every 10 ms, the last one whole
     return math.inf
 
 

@@ -39,7 +39,8 @@ def fingerprint(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     if len(sound) < shortest:
         sound = np.pad(sound, (0, shortest - len(sound)))
     frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW)[::HOP]
-    spectrum = scipy.fft.rfft(frames * _HANN, axis=1)[:, _EDGES[0] : _EDGES[-1]]
+    spectrum = scipy.fft.rfft(frames * _HANN, axis=1)  # numpy's takes 3 times as long
+    spectrum = spectrum[:, _EDGES[0] : _EDGES[-1]]
     power = spectrum.real**2 + spectrum.imag**2
     bands = np.add.reduceat(power, _EDGES[:-1] - _EDGES[0], axis=1)
     slopes = bands[:, :-1] - bands[:, 1:]

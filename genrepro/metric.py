@@ -1,4 +1,4 @@
-"""Accuracy as a 🤗 Evaluate metric that lives here: `evaluate.load` would fetch code from the Hub."""
+"""Accuracy as a 🤗 Evaluate metric that lives here: evaluate.load would fetch it from the Hub."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from dvclive import Live
 from torch.nn import functional
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
@@ -26,6 +26,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from genrepro import backbone
 from genrepro.encoded import Encoded, Part
 from genrepro.metric import ClipAccuracy
 from genrepro.params import Train
@@ -33,6 +34,7 @@ from genrepro.predict import segment_logits
 from genrepro.runtime import PipelineError, say
 from genrepro.scoring import average_segments
 
+RUNNING = "running training loss"  # its key in trainer_state.json
 PRECISIONS = {"fp16": {"fp16": True}, "bf16": {"bf16": True}, "none": {}}
 
 
@@ -72,13 +74,63 @@ class Collator:
         return inputs
 
 
+class Shuffled(Sampler[int]):
+    """An order of its own for each epoch, from the seed alone, so that it can be gone on with."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed, self.epoch = size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        return iter(random.permutation(self.size).tolist())
+
+
 class ClipTrainer(Trainer):
-    """Trainer that validates by clip: a clip's segments give one verdict, as in the test."""
+    """Trainer that validates by clip: a clip's segments give one verdict, as in the test.
+
+    An epoch's training loss is kept in the checkpoint too, so that an interrupted run's learning
+    curve is the uninterrupted one's.
+    """
 
     def __init__(self, *args, validation: Segments, label_smoothing: float, **kwargs) -> None:
         super().__init__(*args, compute_loss_func=self._loss, **kwargs)
         self.validation, self.label_smoothing = validation, label_smoothing
         self.accuracy = ClipAccuracy()
+        self.epoch_loss, self.epoch_steps = 0.0, 0
+
+    def _get_train_sampler(self, *args) -> Shuffled:
+        return Shuffled(len(self.train_dataset), self.args.seed)
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self.epoch_loss = self.epoch_loss + loss.double()
+        return loss
+
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+        if "loss" in logs:
+            logs["loss"] = float(self.epoch_loss) / self.epoch_steps
+            self.epoch_loss, self.epoch_steps = 0.0, 0
+        super().log(logs, *args, **kwargs)
+
+    def _load_from_checkpoint(self, checkpoint: str, model: PreTrainedModel | None = None) -> None:
+        """Through `from_pretrained`: some models are saved under other names than their own, which
+        Trainer's own loading passes over without an error (transformers 5.23: AST's attention)."""
+        target = self.accelerator.unwrap_model(model or self.model)
+        target.load_state_dict(backbone.load(Path(checkpoint)).state_dict())
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    def _save_checkpoint(self, *args) -> None:
+        running = {"loss": float(self.epoch_loss), "steps": self.epoch_steps}
+        self.state.stateful_callbacks[RUNNING] = running
+        super()._save_checkpoint(*args)
 
     def _loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
         """Cross-entropy over the effective batch: accumulated micro-batches weigh by their size."""
@@ -144,6 +196,23 @@ class Curves(TrainerCallback):
             )
 
 
+class RunningLoss(TrainerCallback):
+    """Counts an epoch's steps, and takes up the loss of an epoch that was interrupted."""
+
+    trainer: ClipTrainer
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        if running := state.stateful_callbacks.get(RUNNING):
+            self.trainer.epoch_loss, self.trainer.epoch_steps = running["loss"], running["steps"]
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.trainer.epoch_steps += 1
+
+
+class Stopped(Exception):
+    """Training was told to stop, and has saved a checkpoint."""
+
+
 class StopOnSignal(TrainerCallback):
     """Ctrl-C or SIGTERM (a preempted machine) saves a checkpoint after the step and stops."""
 
@@ -156,9 +225,12 @@ class StopOnSignal(TrainerCallback):
         self.received = signal.Signals(number).name
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.received:
-            control.should_save = control.should_training_stop = True
+        control.should_save = control.should_save or self.received is not None
         return control
+
+    def on_save(self, args, state, control, **kwargs) -> None:
+        if self.received:
+            raise Stopped
 
 
 @dataclass(frozen=True)
@@ -187,8 +259,8 @@ def fine_tune(
     Raises:
         PipelineError: the device is missing or out of memory, or training was told to stop.
     """
-    stop = StopOnSignal()
-    callbacks = [Curves(live), stop]
+    stop, running = StopOnSignal(), RunningLoss()
+    callbacks = [running, Curves(live), stop]
     if train.early_stopping:
         callbacks.append(EarlyStoppingCallback(train.early_stopping))
     trainer = ClipTrainer(
@@ -201,6 +273,7 @@ def fine_tune(
         data_collator=Collator(encoded.input_name),
         callbacks=callbacks,
     )
+    running.trainer = trainer
     trainer.remove_callback(PrinterCallback)
     resumed = last_checkpoint(checkpoints)
     if resumed:
@@ -209,10 +282,10 @@ def fine_tune(
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     except torch.OutOfMemoryError:
         raise PipelineError(out_of_memory(train)) from None
-    if stop.received:
+    except Stopped:
         raise PipelineError(
             f"{stop.received} received; a checkpoint is kept, and the same command goes on from it."
-        )
+        ) from None
     return _outcome(trainer)
 
 
@@ -233,7 +306,7 @@ def arguments(
         warmup_steps=train.warmup,  # below 1, it is a share of all steps
         lr_scheduler_type="linear",
         weight_decay=train.weight_decay,
-        gradient_checkpointing=train.gradient_checkpointing,
+        activation_checkpointing=train.gradient_checkpointing,
         use_cpu=device == "cpu",
         seed=seed,
         eval_strategy="epoch",

@@ -1,4 +1,4 @@
-"""Split the clips into train, validation and test, and audit the split.
+"""prepare: which clips train, choose and test a model, and an audit of that split.
 
 Reads data/clips.csv and data/fingerprints.parquet; writes data/split.csv and metrics/split.json.
 """
@@ -20,7 +20,8 @@ def main() -> None:
     params = load()
     with measured("prepare"):
         clips = splits.read_clips(CLIPS)
-        near = near_identical(read_fingerprints(FINGERPRINTS))
+        matches = near_identical(read_fingerprints(FINGERPRINTS))
+        near = [(match.a, match.b) for match in matches]
         protocol = splits.resolve(params.split.protocol, clips)
         parts = splits.split(
             clips,
@@ -31,8 +32,12 @@ def main() -> None:
             seed=params.seed,
             same=near,
         )
-        report = {"protocol": protocol, "fold": params.split.fold, **audit.audit(clips, parts, near)}
-        say(f"split.protocol={protocol}\n{audit.table(report)}")
+        report = {"protocol": protocol, "fold": params.split.fold}
+        report |= audit.audit(clips, parts, near)
+        report["same_recording"] = [str(match) for match in matches]
+        say(f"split.protocol={protocol}, split.fold={params.split.fold}\n{audit.table(report)}")
+        if matches:
+            say(f"{len(matches)} pair(s) of clips hold the same recording: see {AUDIT}")
         for warning in audit.check(report, protocol):
             say(f"warning: {warning}")
         write_text(SPLIT, splits.to_csv(clips, parts))

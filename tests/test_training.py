@@ -13,6 +13,7 @@ from dvclive import Live
 from genrepro import backbone, features, training
 from genrepro.encoded import Encoded, read_parts, write_index, write_shard
 from genrepro.params import load
+from genrepro.predict import segment_logits
 from genrepro.runtime import PipelineError
 
 PARAMS = load(ROOT / "params.yaml")
@@ -72,6 +73,20 @@ def test_it_learns_pitch(uninterrupted):
     assert outcome.accuracy >= 0.8 and 1 <= outcome.epoch <= 4
 
 
+def test_the_model_that_is_left_is_the_best_epoch_s(made, tmp_path):
+    """The rate is so high that the last epoch is not the best."""
+    model, outcome = train(made, tmp_path, rate=0.05, epochs=6, warmup=0.0)
+    folder, _ = made
+    encoded = Encoded.open(folder)
+    part = read_parts(folder / "split.csv", encoded)[0]["validation"]
+    logits = torch.from_numpy(segment_logits(model, [encoded[row] for row in part.rows], 9))
+    targets = torch.tensor(part.targets)
+    assert torch.nn.functional.cross_entropy(logits, targets).item() == pytest.approx(outcome.loss)
+    assert (logits.argmax(dim=1) == targets).float().mean().item() == pytest.approx(
+        outcome.accuracy
+    )
+
+
 def test_the_curves_have_one_step_an_epoch_and_training_beside_validation(uninterrupted):
     _, _, where = uninterrupted
     for name in ("train/loss", "train/learning_rate", "validation/loss", "validation/accuracy"):
@@ -115,6 +130,9 @@ def test_stopped_by_a_signal_it_goes_on_to_the_same_bytes(
     model, outcome = train(made, tmp_path)
     assert outcome == uninterrupted[1]
     assert torch.equal(weights(model), weights(uninterrupted[0]))
+    for curve in (tmp_path / "curves/plots/metrics").rglob("*.tsv"):
+        relative = curve.relative_to(tmp_path)
+        assert curve.read_bytes() == (uninterrupted[2] / relative).read_bytes(), relative
 
 
 def test_a_checkpoint_that_was_cut_while_it_was_written_is_passed_over(tmp_path):
@@ -127,9 +145,9 @@ def test_a_checkpoint_that_was_cut_while_it_was_written_is_passed_over(tmp_path)
 
 
 def test_early_stopping_ends_when_validation_no_longer_improves(made, tmp_path):
-    train(made, tmp_path, epochs=30, early_stopping=2)
+    train(made, tmp_path, epochs=9, rate=1e-12, early_stopping=2)
     with (tmp_path / "curves/plots/metrics/validation/loss.tsv").open() as file:
-        assert len(list(csv.DictReader(file, delimiter="\t"))) < 30
+        assert len(list(csv.DictReader(file, delimiter="\t"))) < 9
 
 
 def test_ties_in_accuracy_go_to_the_lower_loss_and_never_beat_one_clip_more():

@@ -1,0 +1,96 @@
+"""Pool the folds and seeds of experiments: mean, spread, and one accuracy with its interval.
+
+Runs whose parameters differ in nothing but seed and split.fold are one recipe. Without names, all
+experiments that grew from the current commit: python -m tools.summary --format markdown
+"""
+
+import argparse
+import json
+from collections import defaultdict
+
+from genrepro import comparison, runs
+from genrepro.runtime import PipelineError, run
+
+REPEATED = ("seed", "split.fold")  # what repeats a recipe and does not change it
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.summary",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="RUN", help="an experiment, a revision, or workspace"
+    )
+    parser.add_argument("--format", choices=("text", "json", "markdown"), default="text")
+    args = parser.parse_args()
+    names = args.names or runs.experiments()
+    if not names:
+        raise PipelineError(
+            "No experiment has grown from this commit. Type `dvc exp run --queue -S "
+            "'split.fold=range(0,5)'`, then `dvc queue start`; or name runs."
+        )
+    recipes = pooled({name: runs.parameters(name) for name in names})
+    print(json.dumps(recipes, indent=2) if args.format == "json" else table(recipes, args.format))
+
+
+def pooled(parameters: dict[str, dict[str, object]]) -> list[dict[str, object]]:
+    """Pool runs by recipe, the best first.
+
+    Args:
+        parameters: run -> its parameters, flat.
+
+    Returns:
+        For each recipe: `recipe` (the parameters in which recipes differ), `names` of its runs,
+        and what comparison.pool() says. Of runs with all parameters the same, the first counts.
+    """
+    families: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in sorted(parameters):
+        kept = {key: value for key, value in parameters[name].items() if key not in REPEATED}
+        repeat = json.dumps([parameters[name].get(key) for key in REPEATED])
+        families[json.dumps(kept, sort_keys=True)].setdefault(repeat, name)
+    settings = [json.loads(family) for family in families]
+    every = sorted({key for setting in settings for key in setting})
+    varied = [key for key in every if len({json.dumps(s.get(key)) for s in settings}) > 1]
+    recipes = [
+        {
+            "recipe": {key: setting.get(key) for key in varied},
+            "names": list(family.values()),
+            **comparison.pool([runs.predictions(name) for name in family.values()]),
+        }
+        for setting, family in zip(settings, families.values())
+    ]
+    return sorted(recipes, key=lambda recipe: -recipe["accuracy"])
+
+
+def table(recipes: list[dict], style: str) -> str:
+    """The pooled recipes as lines of text or a Markdown table; accuracies in points."""
+    level = f"{recipes[0]['confidence']:.0%} interval"
+    rows = [["recipe", "runs", "clips", "accuracy", level, "macro F1", "mean ± sd of runs"]]
+    for recipe in recipes:
+        interval, spread = recipe["accuracy_interval"], recipe["standard_deviation"]
+        known = interval["low"] is not None
+        setting = ", ".join(f"{key}={value}" for key, value in recipe["recipe"].items())
+        rows.append(
+            [
+                setting or "all",
+                str(recipe["runs"]),
+                str(recipe["clips"]),
+                f"{100 * recipe['accuracy']:.1f}",
+                f"{100 * interval['low']:.1f} to {100 * interval['high']:.1f}" if known else "–",
+                f"{100 * recipe['macro_f1']:.1f}",
+                f"{100 * recipe['mean']:.1f}"
+                + (f" ± {100 * spread:.1f}" if spread is not None else ""),
+            ]
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths)] for row in rows]
+    if style == "text":
+        return "\n".join("  ".join(row).rstrip() for row in padded)
+    rule = ["-" * width for width in widths]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [padded[0], rule, *padded[1:]])
+
+
+if __name__ == "__main__":
+    run(main)
