@@ -9,7 +9,6 @@ the clip is kept if that is at least `MIN_SECONDS`; `Inspection.cut_short` says 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
+
+from genrepro.runtime import sha256
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 
@@ -175,11 +176,6 @@ def inspect(path: Path, head_seconds: float = 0.0) -> tuple[Inspection, np.ndarr
             seconds, stream.sample_rate, stream.channels, sha256(path), stream.cut_short
         )
     return found, np.concatenate(head) if head else np.zeros(0, np.float32)
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def extension_of(content: bytes) -> str | None:

@@ -71,7 +71,7 @@ def _limit_seconds(extractor: Extractor) -> float:
     if hasattr(extractor, "chunk_length"):
         return float(extractor.chunk_length)
     if hasattr(extractor, "num_mel_bins") and hasattr(extractor, "max_length"):
-        return 0.024 + 0.01 * extractor.max_length  # frames of 25 ms every 10 ms, the last one whole
+        return 0.024 + 0.01 * extractor.max_length  # frames of 25 ms every 10 ms, all whole
     return math.inf
 
 
@@ -106,7 +106,7 @@ def segments(extractor: Extractor, wave: np.ndarray) -> list[np.ndarray]:
 
 
 def _starts(total: int, length: int, hop: int) -> list[int]:
-    """Where segments begin; the last is moved back to end with the clip, so none is a short rest."""
+    """Where segments begin; the last one is moved back to end with the clip, so all are whole."""
     if total <= length + ROUNDING:
         return [0]
     starts = list(range(0, total - length + 1, hop))

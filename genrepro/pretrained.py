@@ -15,9 +15,9 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from genrepro.audio import MAX_RATE, MIN_RATE, sha256
+from genrepro.audio import MAX_RATE, MIN_RATE
 from genrepro.params import Model
-from genrepro.runtime import PipelineError, write_json
+from genrepro.runtime import PipelineError, sha256, write_json
 
 PINS = Path("backbones/revisions.yaml")
 CONFIG = "config.json"

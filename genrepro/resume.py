@@ -13,6 +13,8 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
+from genrepro.runtime import sha256
+
 RESUME_DIR = Path(".resume")
 
 
@@ -26,7 +28,7 @@ def folder(stage: str, parts: dict[str, object], sources: list[str], packages: l
     """
     described = {
         "parts": parts,
-        "sources": {Path(source).name: file_sha256(Path(source)) for source in sorted(sources)},
+        "sources": {Path(source).name: sha256(Path(source)) for source in sorted(sources)},
         "packages": {package: version(package) for package in sorted(packages)},
     }
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
@@ -36,8 +38,3 @@ def folder(stage: str, parts: dict[str, object], sources: list[str], packages: l
             shutil.rmtree(other, ignore_errors=True)
     (home / key).mkdir(parents=True, exist_ok=True)
     return home / key
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import resource
@@ -73,6 +74,11 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_text(path: Path, text: str) -> None:
     with staged(path) as draft:
         draft.write_text(text, encoding="utf-8", newline="\n")
@@ -110,9 +116,10 @@ def workers() -> int:
     """
     asked = os.environ.get("GENREPRO_WORKERS", "")
     if not asked:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        can_ask = hasattr(os, "sched_getaffinity")  # Linux
+        return len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
     if not asked.isdecimal() or int(asked) < 1:
-        raise PipelineError(f"GENREPRO_WORKERS must be a whole number of at least 1, not {asked!r}.")
+        raise PipelineError(f"GENREPRO_WORKERS must be a whole number from 1, not {asked!r}.")
     return int(asked)
 
 

@@ -226,8 +226,8 @@ def _together(clips: Sequence[Clip], same: Iterable[tuple[str, str]]) -> list[Un
 def _cut(units: Sequence[Unit], share: float, seed: int) -> list[Clip]:
     """Choose units that hold about `share` of each label, at least one clip and never all.
 
-    Units come in shuffled order, first those that fit, then those that bring the counts nearer
-    to their targets, last the smallest for a label that still has none.
+    In shuffled order: units that fit, units that bring counts nearer to their targets, and the
+    smallest for a label that still has none.
     """
     totals = Counter(clip.label for unit in units for clip in unit)
     targets = {label: max(1.0, share * n) for label, n in totals.items()}
@@ -259,9 +259,9 @@ def _cut(units: Sequence[Unit], share: float, seed: int) -> list[Clip]:
                 take(unit)
     for label in sorted(totals):
         if not counts[label]:
-            smallest = sorted((u for u in waiting if any(c.label == label for c in u)), key=len)
-            for unit in smallest:
-                if all(left[name] > 1 for name in {clip.label for clip in unit}):
+            for unit in sorted(waiting, key=len):
+                held = {clip.label for clip in unit}
+                if label in held and all(left[name] > 1 for name in held):
                     take(unit)
                     break
     return chosen

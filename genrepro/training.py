@@ -1,4 +1,4 @@
-"""The course's recipe on 🤗 Trainer: accumulate to the batch, choose on validation, resume.
+"""The course's recipe: accumulate to the effective batch, choose on validation, go on after a stop.
 
 Checkpoints wait in a folder outside DVC (see `genrepro.resume`); the caller keeps the best one.
 """
@@ -7,230 +7,27 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from dvclive import Live
-from torch.nn import functional
-from torch.utils.data import Dataset, Sampler
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
 )
 
-from genrepro import backbone
+from genrepro.callbacks import Curves, RunningLoss, StopOnSignal, Stopped
 from genrepro.encoded import Encoded, Part
-from genrepro.metric import ClipAccuracy
 from genrepro.params import Train
-from genrepro.predict import segment_logits
 from genrepro.runtime import PipelineError, say
-from genrepro.scoring import average_segments
+from genrepro.trainer import ClipTrainer, Collator, Segments
 
-RUNNING = "running training loss"  # its key in trainer_state.json
 PRECISIONS = {"fp16": {"fp16": True}, "bf16": {"bf16": True}, "none": {}}
-
-
-class Segments(Dataset):
-    """A part's segments with their targets, read from the memory map when asked for."""
-
-    def __init__(self, encoded: Encoded, part: Part) -> None:
-        self.encoded, self.part = encoded, part
-
-    def __len__(self) -> int:
-        return len(self.part.rows)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self.encoded[self.part.rows[index]], self.part.targets[self.part.clip_of[index]]
-
-
-@dataclass(frozen=True)
-class Collator:
-    """Stack segments into one float32 batch, zero-padded along the only axis that may differ.
-
-    Waveforms of unequal length also get an attention mask, as in the course; equal ones need none.
-    """
-
-    input_name: str
-
-    def __call__(self, samples: list[tuple[np.ndarray, int]]) -> dict[str, torch.Tensor]:
-        arrays = [features for features, _ in samples]
-        shape = tuple(max(sizes) for sizes in zip(*(array.shape for array in arrays)))
-        batch = np.zeros((len(arrays), *shape), dtype=np.float32)
-        for row, array in zip(batch, arrays):
-            row[tuple(slice(size) for size in array.shape)] = array  # the one copy: half to float
-        targets = torch.tensor([target for _, target in samples])
-        inputs = {self.input_name: torch.from_numpy(batch), "labels": targets}
-        lengths = torch.tensor([array.shape[0] for array in arrays])
-        if len(shape) == 1 and lengths.min() < shape[0]:
-            inputs["attention_mask"] = (torch.arange(shape[0]) < lengths[:, None]).long()
-        return inputs
-
-
-class Shuffled(Sampler[int]):
-    """An order of its own for each epoch, from the seed alone, so that it can be gone on with."""
-
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.epoch = size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[int]:
-        random = np.random.default_rng([self.seed, self.epoch])
-        return iter(random.permutation(self.size).tolist())
-
-
-class ClipTrainer(Trainer):
-    """Trainer that validates by clip: a clip's segments give one verdict, as in the test.
-
-    An epoch's training loss is kept in the checkpoint too, so that an interrupted run's learning
-    curve is the uninterrupted one's.
-    """
-
-    def __init__(self, *args, validation: Segments, label_smoothing: float, **kwargs) -> None:
-        super().__init__(*args, compute_loss_func=self._loss, **kwargs)
-        self.validation, self.label_smoothing = validation, label_smoothing
-        self.accuracy = ClipAccuracy()
-        self.epoch_loss, self.epoch_steps = 0.0, 0
-
-    def _get_train_sampler(self, *args) -> Shuffled:
-        return Shuffled(len(self.train_dataset), self.args.seed)
-
-    def training_step(self, *args, **kwargs) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
-        self.epoch_loss = self.epoch_loss + loss.double()
-        return loss
-
-    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
-        if "loss" in logs:
-            logs["loss"] = float(self.epoch_loss) / self.epoch_steps
-            self.epoch_loss, self.epoch_steps = 0.0, 0
-        super().log(logs, *args, **kwargs)
-
-    def _load_from_checkpoint(self, checkpoint: str, model: PreTrainedModel | None = None) -> None:
-        """Through `from_pretrained`: some models are saved under other names than their own, which
-        Trainer's own loading passes over without an error (transformers 5.23: AST's attention)."""
-        target = self.accelerator.unwrap_model(model or self.model)
-        target.load_state_dict(backbone.load(Path(checkpoint)).state_dict())
-
-    def _load_best_model(self) -> None:
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
-
-    def _save_checkpoint(self, *args) -> None:
-        running = {"loss": float(self.epoch_loss), "steps": self.epoch_steps}
-        self.state.stateful_callbacks[RUNNING] = running
-        super()._save_checkpoint(*args)
-
-    def _loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
-        """Cross-entropy over the effective batch: accumulated micro-batches weigh by their size."""
-        loss = functional.cross_entropy(
-            outputs.logits.float(), labels, label_smoothing=self.label_smoothing, reduction="sum"
-        )
-        return loss / (len(labels) if num_items_in_batch is None else num_items_in_batch)
-
-    def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """Accuracy and cross-entropy over the validation clips.
-
-        `selection` is accuracy with ties broken by the lower loss: the added term stays below half
-        of what one clip is worth.
-        """
-        segments = [self.validation[index][0] for index in range(len(self.validation))]
-        with self.compute_loss_context_manager():
-            logits = segment_logits(self.model, segments, self.args.per_device_eval_batch_size)
-        part = self.validation.part
-        logits = average_segments(logits, np.array(part.clip_of))
-        targets = torch.tensor(part.targets)
-        loss = functional.cross_entropy(torch.from_numpy(logits), targets).item()
-        accuracy = self.accuracy.compute(
-            predictions=logits.argmax(axis=1), references=part.targets
-        )["accuracy"]
-        selection = accuracy + np.exp(-loss) / (2 * len(part.targets))
-        metrics = {"eval_accuracy": accuracy, "eval_loss": loss, "eval_selection": selection}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
-
-
-class Curves(TrainerCallback):
-    """One DVCLive step an epoch, training and validation side by side (its own callback would
-    advance at every log). A resumed run writes the earlier epochs again from the checkpoint."""
-
-    def __init__(self, live: Live) -> None:
-        self.live = live
-
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        for logs in state.log_history:
-            self._write(logs)
-
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        self._write(logs | {"epoch": state.epoch})
-
-    def _write(self, logs: dict[str, float]) -> None:
-        epoch = round(logs["epoch"])
-        if "loss" in logs:
-            self._train_loss = logs["loss"]
-            self.live.step = epoch
-            self.live.log_metric("train/loss", logs["loss"])
-            self.live.log_metric("train/learning_rate", logs["learning_rate"])
-        elif "eval_loss" in logs:
-            self.live.step = epoch
-            self.live.log_metric("validation/loss", logs["eval_loss"])
-            self.live.log_metric("validation/accuracy", logs["eval_accuracy"])
-            self.live.sync()
-            say(
-                f"epoch {epoch:3d}  training loss {self._train_loss:.3f}  validation loss "
-                f"{logs['eval_loss']:.3f}  accuracy {logs['eval_accuracy']:.3f}"
-            )
-
-
-class RunningLoss(TrainerCallback):
-    """Counts an epoch's steps, and takes up the loss of an epoch that was interrupted."""
-
-    trainer: ClipTrainer
-
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        if running := state.stateful_callbacks.get(RUNNING):
-            self.trainer.epoch_loss, self.trainer.epoch_steps = running["loss"], running["steps"]
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        self.trainer.epoch_steps += 1
-
-
-class Stopped(Exception):
-    """Training was told to stop, and has saved a checkpoint."""
-
-
-class StopOnSignal(TrainerCallback):
-    """Ctrl-C or SIGTERM (a preempted machine) saves a checkpoint after the step and stops."""
-
-    def __init__(self) -> None:
-        self.received: str | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
-
-    def _receive(self, number, frame) -> None:
-        self.received = signal.Signals(number).name
-
-    def on_step_end(self, args, state, control, **kwargs):
-        control.should_save = control.should_save or self.received is not None
-        return control
-
-    def on_save(self, args, state, control, **kwargs) -> None:
-        if self.received:
-            raise Stopped
 
 
 @dataclass(frozen=True)

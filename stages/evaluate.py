@@ -82,9 +82,7 @@ def predictions(part: Part, logits: np.ndarray, labels: list[str]) -> pd.DataFra
     return pd.DataFrame(described | columns)
 
 
-def _write(
-    frame: pd.DataFrame, calibrated: pd.DataFrame, result: dict, mistakes: int
-) -> None:
+def _write(frame: pd.DataFrame, calibrated: pd.DataFrame, result: dict, mistakes: int) -> None:
     reliability = pd.concat(
         pd.DataFrame(scoring.reliability(each)).assign(probabilities=name)
         for name, each in (("as trained", frame), ("after temperature", calibrated))

@@ -1,4 +1,4 @@
-"""train: fine-tune the backbone on the training part; keep the best epoch on the validation part."""
+"""train: fine-tune the backbone on the training part; keep the epoch that validates best."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from pathlib import Path
 
 from dvclive import Live
 
-from genrepro import backbone, encoded, features, metric, predict, resume, scoring, training
+from genrepro import (
+    backbone,
+    callbacks,
+    encoded,
+    features,
+    metric,
+    predict,
+    resume,
+    scoring,
+    trainer,
+    training,
+)
 from genrepro.params import load
-from genrepro.runtime import measured, run, say, staged, write_json
+from genrepro.runtime import measured, run, say, sha256, staged, write_json
 
 BACKBONE = Path("models/backbone")
 ENCODED = Path("data/encoded")
@@ -62,15 +73,25 @@ def _plan(model, parts, labels, pretrained: bool, rate: float) -> str:
 
 def _checkpoints(params, corpus: encoded.Encoded) -> Path:
     """Where this very training's checkpoints are; other inputs, parameters or code find others."""
-    weights = sorted(BACKBONE.glob("*.safetensors")) + [BACKBONE / "config.json", SPLIT]
-    modules = [backbone, encoded, features, metric, predict, scoring, training]
+    weights = [*sorted(BACKBONE.glob("*.safetensors")), BACKBONE / "config.json", SPLIT]
+    modules = [
+        backbone,
+        callbacks,
+        encoded,
+        features,
+        metric,
+        predict,
+        scoring,
+        trainer,
+        training,
+    ]
     return resume.folder(
         "train",
         {
             "train": params.train.model_dump(),
             "seed": params.seed,
             "encoded": corpus.digest,
-            "files": {path.name: resume.file_sha256(path) for path in weights},
+            "files": {path.name: sha256(path) for path in weights},
         },
         [__file__, *(module.__file__ for module in modules)],
         ["accelerate", "numpy", "safetensors", "torch", "transformers"],

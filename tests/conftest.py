@@ -49,7 +49,7 @@ def params_yaml() -> dict:
 
 
 def tiny_backbone(kind: str, folder: Path) -> Path:
-    """Save a backbone of a few thousand random weights, as from the Hub: "hubert", "ast", "whisper"."""
+    """Save a tiny backbone with random weights, as from the Hub: "hubert", "ast" or "whisper"."""
     import torch
     from transformers import (
         ASTConfig,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from genrepro import archive
+from genrepro.corpus import archive
+from genrepro.corpus.shelf import Shelf
 from genrepro.runtime import PipelineError
-from genrepro.shelf import Shelf
 
 RATE = 16_000
 

@@ -57,7 +57,7 @@ def test_a_model_that_was_cropped_survives_saving(kind, tmp_path):
 
 
 def test_whisper_cropped_hears_the_start_of_what_it_heard_whole(tmp_path):
-    """Without attention between positions, the cropped encoder gives the whole one's first frames."""
+    """Without attention between positions, it gives the whole one's first frames."""
     folder = tiny_backbone("whisper", tmp_path)
     whole = features.load(folder)
     extractor = features.adapt(features.load(folder), PARAMS.encode, longest_seconds=2.0)

@@ -16,8 +16,9 @@ import soundfile
 import yaml
 from pyarrow import parquet
 
-from genrepro import corpus, facts
-from genrepro.corpus_card import load_card, matches
+from genrepro import corpus
+from genrepro.corpus import facts
+from genrepro.corpus.card import load_card, matches
 from genrepro.params import Data
 from genrepro.runtime import PipelineError
 

@@ -26,7 +26,9 @@ def imported(path: Path) -> set[Path]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    candidates = {ROOT / Path(*name.split(".")) for name in names if name.split(".")[0] in PACKAGES}
+    ours = {name for name in names if name.split(".")[0] in PACKAGES}
+    ours |= {name.rsplit(".", 1)[0] for name in ours}  # a package runs before its modules
+    candidates = {ROOT / Path(*name.split(".")) for name in ours}
     files = {base.with_suffix(".py") for base in candidates} | {
         base / "__init__.py" for base in candidates
     }
@@ -63,9 +65,8 @@ def test_a_stage_declares_exactly_the_parameters_that_it_reads(name):
     read = set()
     for file in closure(script(name)):
         for node in ast.walk(tree(file)):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                if node.value.id == "params":
-                    read.add(node.attr)
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "params":
+                read.add(node.attr)
     assert set(STAGES[name]["params"]) == read
 
 
@@ -83,9 +84,7 @@ def test_every_path_that_a_stage_names_is_declared(name):
     declared = {f"metrics/speed/{name}.json"}
     for kind in ("deps", "outs", "metrics", "plots"):
         declared |= paths(STAGES[name].get(kind, []))
-    undeclared = {
-        path for path in named if not any(other.startswith(path) for other in declared)
-    }
+    undeclared = {path for path in named if not any(other.startswith(path) for other in declared)}
     assert not undeclared
 
 

@@ -1,5 +1,7 @@
 """Clips to segments to features, as each kind of backbone wants them."""
 
+import itertools
+
 import numpy as np
 import pytest
 from conftest import RATE, tone
@@ -30,7 +32,7 @@ def test_segments_cover_the_clip_and_all_are_whole(seconds, segment, hop):
     assert float(got[-1][-1]) == pytest.approx(ramp[kept - 1], rel=1e-3)
     step = round((hop or segment) * RATE)
     rounding = 300  # of the ramp's last values in half precision, in samples
-    assert all(after - before <= step + rounding for before, after in zip(firsts, firsts[1:]))
+    assert all(after - before <= step + rounding for before, after in itertools.pairwise(firsts))
 
 
 def test_waveforms_have_zero_mean_and_unit_variance_unless_told_otherwise():

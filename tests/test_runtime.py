@@ -41,8 +41,14 @@ def test_json_refuses_what_json_does_not_have(in_tmp):
     ("raised", "said"),
     [
         (PipelineError("no clips in x: add some."), "error: no clips in x: add some."),
-        (OSError(errno.ENOSPC, "No space left on device", "data/raw"), "data/raw: the disk is full"),
-        (OSError(errno.EROFS, "Read-only file system", "data"), "data: the file system is read-only"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "data/raw"),
+            "data/raw: the disk is full",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "data"),
+            "data: the file system is read-only",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "data"), "data: permission denied"),
         (KeyboardInterrupt(), "interrupted"),
         (MemoryError(), "out of memory"),

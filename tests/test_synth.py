@@ -11,10 +11,10 @@ import pytest
 import yaml
 from scipy.signal import butter, sosfilt
 
-from genrepro.instruments import VOICES, note
 from genrepro.runtime import PipelineError
-from genrepro.score import Score, chords
 from genrepro.synth import GENRES, Piece, pieces, render
+from genrepro.synth.instruments import VOICES, note
+from genrepro.synth.score import Score, chords
 
 ROOT = Path(__file__).parents[1]
 CARD = yaml.safe_load((ROOT / "corpora/demo/corpus.yaml").read_text(encoding="utf-8"))

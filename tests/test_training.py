@@ -15,6 +15,7 @@ from genrepro.encoded import Encoded, read_parts, write_index, write_shard
 from genrepro.params import load
 from genrepro.predict import segment_logits
 from genrepro.runtime import PipelineError
+from genrepro.trainer import ClipTrainer, Collator
 
 PARAMS = load(ROOT / "params.yaml")
 PITCHES = {"low": 220, "middle": 880, "high": 3520}
@@ -159,7 +160,7 @@ def test_ties_in_accuracy_go_to_the_lower_loss_and_never_beat_one_clip_more():
 
 
 def test_unequal_waveforms_are_padded_and_masked_and_equal_ones_are_not():
-    collate = training.Collator("input_values")
+    collate = Collator("input_values")
     long, short = np.ones(10, np.float16), np.ones(7, np.float16)
     batch = collate([(long, 0), (short, 1)])
     assert batch["input_values"].dtype == torch.float32
@@ -173,7 +174,7 @@ def test_memory_that_runs_out_is_one_sentence_with_what_to_type(made, tmp_path, 
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(training.ClipTrainer, "training_step", full)
+    monkeypatch.setattr(ClipTrainer, "training_step", full)
     with pytest.raises(PipelineError, match=r"-S train\.batch_size=4"):
         train(made, tmp_path)
     with pytest.raises(PipelineError, match="gradient_checkpointing"):
@@ -203,4 +204,4 @@ def test_outcomes_are_compared_whole():
 
 
 def test_tones_are_at_the_rate_that_backbones_hear():
-    assert RATE == features.load(ROOT / "backbones/tiny-ast").sampling_rate
+    assert features.load(ROOT / "backbones/tiny-ast").sampling_rate == RATE

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unicodedata import category
 
-from genrepro.facts import Facts
+from genrepro.corpus.facts import Facts
 
 MAX_NAME_BYTES = 200  # file systems allow 255, and names get a prefix here and there
 

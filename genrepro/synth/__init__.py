@@ -11,11 +11,10 @@ import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.signal import butter, sosfilt
 
-from genrepro import genres_charts as charts
-from genrepro import genres_roots as roots
-from genrepro.band import Band
 from genrepro.runtime import PipelineError
-from genrepro.score import Part, Score
+from genrepro.synth import charts, roots
+from genrepro.synth.band import Band
+from genrepro.synth.score import Part, Score
 
 GENRES = {
     "blues": roots.blues,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from genrepro.instruments import Kit, Voice, hit, note
+from genrepro.synth.instruments import Kit, Voice, hit, note
 
 ROMAN = {"i": 0, "bii": 1, "ii": 2, "biii": 3, "iii": 4, "iv": 5, "v": 7, "bvi": 8, "vi": 9}
 ROMAN |= {"bvii": 10, "vii": 11}

@@ -9,8 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from genrepro.band import Band, Begin, song_of
-from genrepro.score import BLUES, DORIAN, MAJOR, MINOR, MINOR_PENTATONIC, PENTATONIC, Score, chords
+from genrepro.synth.band import Band, Begin, song_of
+from genrepro.synth.score import (
+    BLUES,
+    DORIAN,
+    MAJOR,
+    MINOR,
+    MINOR_PENTATONIC,
+    PENTATONIC,
+    Score,
+    chords,
+)
 
 
 def blues(band: Band, begin: Begin) -> Score:

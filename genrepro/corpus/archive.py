@@ -16,8 +16,8 @@ from typing import IO
 from tqdm import tqdm
 
 from genrepro.audio import EXTENSIONS
+from genrepro.corpus.shelf import Shelf
 from genrepro.runtime import PipelineError
-from genrepro.shelf import Shelf
 
 MAX_MEMBERS = 1_000_000
 MAX_CLIP_BYTES = 1 << 30

@@ -7,8 +7,8 @@ between its bands is drawn from `band`, what differs between a band's songs from
 
 from __future__ import annotations
 
-from genrepro.band import Band, Begin, song_of
-from genrepro.score import MINOR, MINOR_PENTATONIC, PENTATONIC, PHRYGIAN, Score, chords
+from genrepro.synth.band import Band, Begin, song_of
+from genrepro.synth.score import MINOR, MINOR_PENTATONIC, PENTATONIC, PHRYGIAN, Score, chords
 
 
 def disco(band: Band, begin: Begin) -> Score:

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from genrepro.instruments import VOICES, Kit, Voice, vary
-from genrepro.score import Score
+from genrepro.synth.instruments import VOICES, Kit, Voice, vary
+from genrepro.synth.score import Score
 
 T = TypeVar("T")
 Begin = Callable[..., Score]

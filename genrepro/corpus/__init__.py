@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genrepro.audio import EXTENSIONS, Inspection, sha256
-from genrepro.checking import Heard, Order, compose, listen
-from genrepro.corpus_card import CARD, Archive, Card, Folder, Generated, Parquet, load_card
-from genrepro.facts import Facts, Known
+from genrepro.audio import EXTENSIONS, Inspection
+from genrepro.corpus.card import CARD, Archive, Card, Folder, Generated, Parquet, load_card
+from genrepro.corpus.checking import Heard, Order, compose, listen
+from genrepro.corpus.facts import Facts, Known
+from genrepro.corpus.shelf import Item, Shelf
 from genrepro.parallel import mapped
 from genrepro.params import Data
-from genrepro.runtime import PipelineError
-from genrepro.shelf import Item, Shelf
+from genrepro.runtime import PipelineError, sha256
 
 COLUMNS = [
     "clip",
@@ -113,7 +113,7 @@ def _fill(shelf: Shelf, folder: Path, card: Card | None) -> None:
             _take_archive(card, shelf)
         case Parquet():
             os.environ.setdefault("USE_TORCH", "0")  # datasets would import it, for nothing here
-            from genrepro import parquet  # datasets takes a second to import
+            from genrepro.corpus import parquet  # datasets takes a second to import
 
             parquet.take(card, shelf)
 
@@ -164,7 +164,8 @@ def _take_pieces(card: dict, shelf: Shelf) -> None:
 
 
 def _take_archive(card: Archive, shelf: Shelf) -> None:
-    from genrepro import archive, hub  # huggingface_hub is needed for this kind alone
+    from genrepro import hub  # huggingface_hub is needed for this kind alone
+    from genrepro.corpus import archive
 
     tarball = hub.fetch(card.repo, card.file, card.revision, "dataset")
     if sha256(tarball) != card.sha256:

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from genrepro import hub
 from genrepro.audio import extension_of
-from genrepro.corpus_card import Parquet, matches
+from genrepro.corpus.card import Parquet, matches
+from genrepro.corpus.shelf import Shelf, printable
 from genrepro.runtime import PipelineError
-from genrepro.shelf import Shelf, printable
 
 README = "README.md"
 ROWS_AT_ONCE = 16  # a row holds a whole clip
