@@ -42,11 +42,11 @@ def test_json_refuses_what_json_does_not_have(in_tmp):
     [
         (PipelineError("no clips in x: add some."), "error: no clips in x: add some."),
         (
-            OSError(errno.ENOSPC, "No space left on device", "data/raw"),
+            OSError(errno.ENOSPC, "No space left", "data/raw"),
             "data/raw: the disk is full",
         ),
         (
-            OSError(errno.EROFS, "Read-only file system", "data"),
+            OSError(errno.EROFS, "Read-only", "data"),
             "data: the file system is read-only",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "data"), "data: permission denied"),
