@@ -124,8 +124,8 @@ def smallest_difference(
     Two models are tried on the same clips and compared by McNemar's test. With a share ψ of the
     clips on which exactly one of them is right, a difference δ is found with the wanted power
     on n = (z_{α/2} √ψ + z_β √(ψ − δ²))² / δ² clips (Connor, Biometrics 43, 1987, after
-    Miettinen, Biometrics 24, 1968); this solves for δ. ψ = 0.2 is what models of about 0.8
-    accuracy that share some of their mistakes differ by. δ cannot exceed ψ, so for small parts ψ
+    Miettinen, Biometrics 24, 1968); this solves for δ. ψ = 0.2 is an assumption: two models of
+    about 0.8 accuracy that share some of their mistakes. δ cannot exceed ψ, so for small parts ψ
     is taken to grow with δ. Groups of alike clips make the true value larger.
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 from dvclive import Live
@@ -70,6 +71,8 @@ class StopOnSignal(TrainerCallback):
 
     def _receive(self, number, frame) -> None:
         self.received = signal.Signals(number).name
+        words = f"{self.received} received: saving a checkpoint after this step\n"
+        os.write(2, words.encode())  # print may be at work just now
 
     def on_step_end(self, args, state, control, **kwargs):
         control.should_save = control.should_save or self.received is not None

@@ -79,10 +79,11 @@ def near_identical(fingerprints: Mapping[str, np.ndarray]) -> list[Match]:
 def allowed_wrong_bits(seconds: float) -> float:
     """The share of bits that may differ over so many seconds of sound.
 
-    Haitsma and Kalker allow 0.35. Here 0.22, because copies of 900 real clips differed in 0.2 or
-    less after mp3 or Ogg at their lowest bit rates, and different pieces of generated music that
-    repeat one pattern in 0.24 or more. Below 1.2 s chance alone comes near (of all offsets of
-    unrelated clips the best differed in 0.5 - 0.15/√seconds), so less is allowed there.
+    Haitsma and Kalker allow 0.35. Here 0.22: copies of 120 real clips differed in 0.19 or less
+    after mp3 or Ogg at low bit rates, and clips of different bands in generated music that repeats
+    one pattern in 0.24 or more. Chance varies with 1/√seconds, so that below 1.2 s less is allowed;
+    0.3 leaves out two takes of one song, which differed in 0.28 over 1.7 s. All of these were
+    chosen on the clips they were measured on: expect a rare false alarm on others.
     """
     return min(0.22, 0.5 - 0.3 / math.sqrt(seconds))
 

@@ -14,14 +14,14 @@ import soxr
 
 RATE = 5512  # Hz, as in the paper: all bands lie below 2 kHz
 WINDOW = 2048  # samples, 0.37 s
-HOP = 256  # samples; the paper's is 4 times finer, which finds no more copies here
+HOP = 256  # samples, 46 ms; copies agreed as well as with half of it, at half the cost
 FRAMES_PER_SECOND = RATE / HOP
 
 _LAG = 2  # frames between the energies that are compared: steadier signs than neighbouring frames
 _BANDS = 33  # one more than bits
 _EDGES = np.round(np.geomspace(300, 2000, _BANDS + 1) / RATE * WINDOW).astype(int)  # in FFT bins
 _SILENCE = 1e-5  # of the loudest frame's energy, -50 dB: below, signs are those of noise
-_AT_ONCE = 32  # frames, so that they stay in the processor's cache
+_AT_ONCE = 16  # frames, so that they stay in the processor's cache
 _HANN = np.hanning(WINDOW).astype(np.float32)
 
 

@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -29,8 +30,8 @@ def mapped(
     The number of processes is runtime.workers(); it changes the seconds and nothing else.
 
     Args:
-        fork: start processes with what this one has imported, where the system can. Only for a
-            caller that has started no threads: a fork that holds Arrow's, say, can hang.
+        fork: start processes with what this one has imported, on Linux. Only for a caller that
+            has computed nothing in threads: a fork that holds Arrow's, say, can hang.
 
     Raises:
         PipelineError: a process died, mostly for want of memory.
@@ -38,20 +39,31 @@ def mapped(
     count = workers()
     if min(count, len(items)) <= 1:
         return list(_shown(map(function, items), len(items), what))
+    pool = _pool(count, "fork" if fork and sys.platform == "linux" else "spawn")
+    chunk = max(1, min(4, len(items) // (4 * count)))  # small enough that all have work to the end
     try:
-        return list(_shown(_pool(count).map(function, items, chunksize=4), len(items), what))
+        return list(_shown(pool.map(function, items, chunksize=chunk), len(items), what))
     except BrokenProcessPool:
+        _stop_workers()
         raise PipelineError(
             f"{what}: a worker process died, mostly for want of memory; "
             "run again with GENREPRO_WORKERS=1."
         ) from None
+    except BaseException:
+        _stop_workers()  # Python would wait for what they have begun
+        raise
 
 
 @functools.cache  # a process takes a second to start: kept for the next piece of work
-def _pool(count: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: a fork of a process that holds threads (Arrow's, say) can hang.
-    context = multiprocessing.get_context("spawn")
+def _pool(count: int, method: str) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context(method)
     return ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
+
+
+def _stop_workers() -> None:
+    for process in multiprocessing.active_children():
+        process.terminate()
+    _pool.cache_clear()
 
 
 def _shown(results: Iterable[Result], total: int, what: str) -> Iterator[Result]:
@@ -62,6 +74,7 @@ def _start_worker() -> None:
     """Use one thread, leave Ctrl-C to the parent, and end with it even if it is killed."""
     threadpool_limits(1)  # a process a core is enough, and threads of its own would fight for them
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -13,9 +13,7 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
-from genrepro.runtime import sha256
-
-RESUME_DIR = Path(".resume")
+from genrepro.runtime import WORK_DIR, sha256
 
 
 def folder(stage: str, parts: dict[str, object], sources: list[str], packages: list[str]) -> Path:
@@ -32,9 +30,16 @@ def folder(stage: str, parts: dict[str, object], sources: list[str], packages: l
         "packages": {package: version(package) for package in sorted(packages)},
     }
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
-    home = RESUME_DIR / stage
+    home = WORK_DIR / stage
     for other in home.glob("*"):
         if other.name != key:
-            shutil.rmtree(other, ignore_errors=True)
+            discard(other)
     (home / key).mkdir(parents=True, exist_ok=True)
     return home / key
+
+
+def discard(work: Path) -> None:
+    """Remove unfinished work that is no longer needed; no half of it is ever found again."""
+    gone = work.with_suffix(".gone")  # no key: a process killed while it removes leaves nothing
+    work.replace(gone)
+    shutil.rmtree(gone)

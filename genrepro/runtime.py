@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import resource
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SPEED_DIR = Path("metrics/speed")
+WORK_DIR = Path(".resume")  # unfinished work and locks; not in Git, and no output of a stage
 
 
 class PipelineError(Exception):
@@ -26,6 +30,9 @@ class PipelineError(Exception):
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage's or tool's `main`; end a mendable error with one sentence and exit code 1."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    _end_with_dvc()
     try:
         main()
     except PipelineError as error:
@@ -34,19 +41,52 @@ def run(main: Callable[[], None]) -> None:
         sys.exit("error: interrupted; the same command goes on from here.")
     except MemoryError:
         sys.exit("error: out of memory; set GENREPRO_WORKERS=1, or use shorter segments.")
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        where = error.filename or "the disk"
-        sys.exit(f"error: {where}: {_DISK_ERRORS[error.errno]}, then run the same command again.")
+    except Exception as error:
+        if fault := _disk_fault(error):
+            sys.exit(f"error: {fault}, then run the same command again.")
+        raise
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _end_with_dvc() -> None:
+    """Stop as on SIGTERM once the `dvc` that started this stage is gone, if one did."""
+    dvc = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == dvc:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if "DVC_STAGE" in os.environ:  # DVC sets it for a stage's command
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _disk_fault(error: Exception) -> str | None:
+    """What is wrong with which disk and what to do, if that is behind an error."""
+    if any(words in str(error) for words in _FULL):
+        error = OSError(errno.ENOSPC, "")
+    if not isinstance(error, OSError) or error.errno not in _DISK_ERRORS:
+        return None
+    place = error.filename2 or error.filename  # a failed copy names its source first
+    free = shutil.disk_usage(_folder_of(place or ".")).free / 1e6
+    return f"{place or 'the disk'}: {_DISK_ERRORS[error.errno]}".format(free=free)
+
+
+def _folder_of(place: str | bytes) -> Path:
+    return next(path for path in Path(os.fsdecode(place), "x").absolute().parents if path.is_dir())
 
 
 _DISK_ERRORS = {
-    errno.ENOSPC: "the disk is full; make room",
+    errno.ENOSPC: "the disk is full ({free:.1f} MB are free now); make room",
     errno.EDQUOT: "the disk quota is used up; make room",
+    errno.EFBIG: "no file may grow so large here; raise the limit (`ulimit -f`)",
     errno.EROFS: "the file system is read-only; make it writable",
     errno.EACCES: "permission denied; change the permissions",
 }
+_FULL = ("os error 28", "unexpected pos")  # how safetensors and torch.save say it
 
 
 @contextlib.contextmanager
@@ -97,12 +137,29 @@ def measured(stage: str) -> Iterator[dict[str, object]]:
     """
     figures: dict[str, object] = {}
     start = time.perf_counter()
-    yield figures
+    with _alone(stage):
+        yield figures
     seconds = time.perf_counter() - start
     peak = max(resource.getrusage(who).ru_maxrss for who in _SELF_AND_CHILDREN)
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes on macOS, KiB on Linux
     common = {"seconds": round(seconds, 2), "peak_memory_mb": round(peak * unit / 1e6)}
     write_json(SPEED_DIR / f"{stage}.json", common | figures)
+
+
+@contextlib.contextmanager
+def _alone(stage: str) -> Iterator[None]:
+    """Wait while another process runs this stage in this folder: drafts have fixed names.
+
+    The lock ends with its process, however that ends.
+    """
+    WORK_DIR.mkdir(exist_ok=True)
+    with (WORK_DIR / f"{stage}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another process runs {stage} in this folder: waiting for it to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 _SELF_AND_CHILDREN = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

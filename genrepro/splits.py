@@ -1,8 +1,7 @@
 """Which clip is for training, for validation, for testing: five protocols over data/clips.csv.
 
-Everything here is a pure function of the clips and a seed. Clips are sorted by name first and
-shuffled by a hash of seed and name, so that neither the row order, the platform, nor a library's
-random generator changes a split.
+Pure functions of the clips and a seed. Clips are sorted by name and shuffled by a hash of seed and
+name, so that neither row order, platform, nor a library's random generator changes a split.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from typing import NamedTuple
 from genrepro.runtime import PipelineError
 
 PARTS = ("train", "validation", "test")
-
 Unit = tuple["Clip", ...]  # clips that must stay on one side
 
 

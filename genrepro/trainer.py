@@ -81,14 +81,38 @@ class ClipTrainer(Trainer):
     curve is the uninterrupted one's.
     """
 
-    def __init__(self, *args, validation: Segments, label_smoothing: float, **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        validation: Segments,
+        label_smoothing: float,
+        head_learning_rate: float | None,
+        **kwargs,
+    ) -> None:
         super().__init__(*args, compute_loss_func=self._loss, **kwargs)
         self.validation, self.label_smoothing = validation, label_smoothing
-        self.accuracy = ClipAccuracy()
+        self.head_learning_rate = head_learning_rate
+        self.accuracy = ClipAccuracy(keep_in_memory=True)
         self.epoch_loss, self.epoch_steps = 0.0, 0
 
     def _get_train_sampler(self, *args) -> Shuffled:
         return Shuffled(len(self.train_dataset), self.args.seed)
+
+    def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
+        """AdamW, with the head in groups of its own where it has its own rate."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.head_learning_rate is None:
+            return optimizer
+        named = self.model.named_parameters()
+        head = {id(parameter) for name, parameter in named if name.startswith(backbone.HEAD)}
+        for group in list(optimizer.param_groups):
+            own = [parameter for parameter in group["params"] if id(parameter) in head]
+            group["params"] = [
+                parameter for parameter in group["params"] if id(parameter) not in head
+            ]
+            if own:
+                optimizer.add_param_group(group | {"params": own, "lr": self.head_learning_rate})
+        return optimizer
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from dvclive import Live
@@ -56,7 +55,7 @@ def main() -> None:
                 "epoch": outcome.epoch,
             },
         )
-        shutil.rmtree(checkpoints)
+        resume.discard(checkpoints)
         figures["clips"] = len(parts["train"].clips)
     say(f"kept epoch {outcome.epoch}: validation accuracy {outcome.accuracy:.3f}")
 

@@ -110,7 +110,7 @@ def python(place: Path, endpoint: str, *arguments: str, **environment: str):
         env=os.environ | given | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert TOKEN not in done.stdout + done.stderr
     return done
@@ -229,6 +229,28 @@ def test_a_card_of_a_few_lines_reads_a_parquet_dataset(hub, place):
     done = python(place, hub.url, "-m", "stages.fetch_data", HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     assert files_of(place / "data") == before
+
+
+def test_once_fetched_the_rest_runs_without_the_hub(hub, place):
+    """DistilHuBERT's shape on the keyword corpus, from a Hub that is then out of reach."""
+    write_params(place, corpus=words_card(place, "keywords"))
+    params = yaml.safe_load((place / "params.yaml").read_text())
+    params["split"] |= {"protocol": "stratified", "folds": 3, "validation": 0.3}
+    params["train"] |= {"epochs": 1, "batch_size": 2}
+    params["export"] |= {"onnx": False}
+    (place / "params.yaml").write_text(yaml.safe_dump(params))
+    for stage in ("fetch_data", "fetch_model"):
+        done = python(place, hub.url, "-m", f"stages.{stage}")
+        assert done.returncode == 0, done.stderr
+    asked = hub.asked.total()
+    for stage in ("prepare", "encode", "train", "evaluate", "export"):
+        done = python(place, hub.url, "-m", f"stages.{stage}", HF_HUB_OFFLINE="1")
+        assert done.returncode == 0, done.stderr
+    assert hub.asked.total() == asked
+    assert json.loads((place / "metrics/test.json").read_text())["clips"] >= 4
+    card = (place / "export/README.md").read_text(encoding="utf-8")
+    assert "base_model: ntu-spml/distilhubert" in card
+    assert f"someone/words at revision `{WORDS}`" in card or WORDS in card
 
 
 def test_a_parquet_card_that_does_not_fit(hub, place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,4 +47,6 @@ def compose(order: Order) -> None:
     from genrepro.synth import render  # scipy.signal takes a second to import
 
     samples = render(order.piece, order.card)
-    soundfile.write(order.path, samples, order.card["sample_rate"], subtype="PCM_16", format="FLAC")
+    flac = io.BytesIO()  # libsndfile does not say that a disk is full
+    soundfile.write(flac, samples, order.card["sample_rate"], subtype="PCM_16", format="FLAC")
+    order.path.write_bytes(flac.getvalue())

@@ -1,0 +1,252 @@
+"""Figures of a run and of a sound: matplotlib, on white, the same bytes from the same numbers.
+
+Figures are made without pyplot, which keeps state and is not for threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from scipy.signal import ShortTimeFFT, get_window
+
+BLUE, ORANGE, GREY, INK = "#2f6db3", "#d9772b", "#9aa3ad", "#22272e"
+SHADES = LinearSegmentedColormap.from_list("shades", ["#f6f8fa", "#c6dbef", "#6aa2d4", "#174a84"])
+DOTS_PER_INCH = 130
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.edgecolor": "#c9ced4",
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "text.color": INK,
+    "xtick.color": "#59636e",
+    "ytick.color": "#59636e",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#eceff2",
+    "axes.axisbelow": True,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "figure.facecolor": "white",
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "lines.markersize": 5,
+}
+COLUMNS = 900  # of a spectrogram: a picture is no wider
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG that holds no date and no version."""
+    figure.savefig(path, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+
+
+@rc_context(STYLE)
+def curves(frame: pd.DataFrame, kept_epoch: int | None = None) -> Figure:
+    """Losses, and validation accuracy, by epoch.
+
+    Args:
+        frame: as results.curves().
+        kept_epoch: whose weights were kept, marked if given.
+    """
+    figure = Figure(figsize=(8.4, 3.2), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    loss.plot("epoch", "train_loss", "o-", data=frame, color=GREY, label="training")
+    loss.plot("epoch", "validation_loss", "o-", data=frame, color=BLUE, label="validation")
+    loss.set(title="Loss", xlabel="epoch", ylim=(0, None))
+    loss.legend()
+    accuracy.plot("epoch", "accuracy", "o-", data=frame, color=BLUE)
+    accuracy.set(title="Validation accuracy", xlabel="epoch", ylim=(0, 1.02))
+    for axes in (loss, accuracy):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    kept = frame[frame["epoch"] == kept_epoch]
+    if len(kept):
+        at = kept.iloc[0]
+        accuracy.plot(at["epoch"], at["accuracy"], "o", color=ORANGE, markersize=9)
+        words = f"kept: epoch {kept_epoch}, {at['accuracy']:.3f}"
+        accuracy.text(0.98, 0.05, words, color=ORANGE, ha="right", transform=accuracy.transAxes)
+    return figure
+
+
+@rc_context(STYLE)
+def confusion(true: Sequence[str], predicted: Sequence[str]) -> Figure:
+    """Counts by true label (rows) and verdict (columns); the shade is the share of the row."""
+    labels = sorted({*true, *predicted})
+    table = pd.crosstab(
+        pd.Categorical(true, labels), pd.Categorical(predicted, labels), dropna=False
+    ).to_numpy()
+    shares = table / np.maximum(1, table.sum(axis=1, keepdims=True))
+    side = min(14.0, 2.2 + 0.36 * len(labels))
+    figure = Figure(figsize=(side, side * 0.92), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(title="Confusion on the test part", xlabel="heard as", ylabel="true label")
+    axes.grid(False)
+    _white_gaps(axes, len(labels))
+    if len(labels) <= 30:
+        for row, column in zip(*table.nonzero()):
+            colour = "white" if shares[row, column] > 0.55 else INK
+            count = table[row, column]
+            axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=9)
+    return figure
+
+
+def _white_gaps(axes: Axes, count: int) -> None:
+    axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
+
+
+@rc_context(STYLE)
+def reliability(frame: pd.DataFrame) -> Figure:
+    """How often verdicts are right, by how sure the model was; the area of a dot is its clips.
+
+    Args:
+        frame: as results.reliability().
+    """
+    figure = Figure(figsize=(4.8, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 4)))
+    largest = max(1, frame["clips"].max())
+    for name, colour in (("as trained", BLUE), ("after temperature", ORANGE)):
+        part = frame[frame["probabilities"] == name].sort_values("confidence")
+        sizes = 30 + 320 * part["clips"] / largest
+        axes.scatter(
+            part["confidence"], part["accuracy"], s=sizes, color=colour, alpha=0.7, label=name
+        )
+    axes.set(
+        title="Reliability on the test part",
+        xlabel="how sure the model was",
+        ylabel="how often it was right",
+        xlim=(0, 1.05),
+        ylim=(-0.03, 1.07),
+        aspect="equal",
+    )
+    legend = axes.legend(loc="upper left")
+    for handle in legend.legend_handles:
+        handle.set_sizes([50])
+    return figure
+
+
+@rc_context(STYLE)
+def recall(labels: dict[str, dict]) -> Figure:
+    """Share of each label's test clips that were recognised, with its interval.
+
+    Args:
+        labels: as results.per_label().
+    """
+    known = {name: each for name, each in labels.items() if each["recall"] is not None}
+    ranked = sorted(known, key=lambda name: (known[name]["recall"], name))
+    figure = Figure(figsize=(5.6, max(1.8, 1.1 + 0.33 * len(ranked))), layout="constrained")
+    axes = figure.subplots()
+    for row, name in enumerate(ranked):
+        interval, value = known[name]["recall_interval"], known[name]["recall"]
+        axes.plot([interval["low"], interval["high"]], [row, row], color="#b9cfe6", linewidth=5)
+        axes.plot(value, row, "o", color=BLUE, markersize=8)
+        clips = known[name]["clips"]
+        axes.text(1.06, row, f"{round(value * clips)} of {clips}", va="center", fontsize=9)
+    axes.set_yticks(range(len(ranked)), ranked)
+    axes.set(title="Recall by label, with its interval", xlim=(0, 1.02), xlabel="recall")
+    axes.set_ylim(-0.6, len(ranked) - 0.4)
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+@rc_context(STYLE)
+def over_time(labels: Sequence[str], spans: np.ndarray, probabilities: np.ndarray) -> Figure:
+    """Probabilities by time, the labels that matter most on top.
+
+    Args:
+        labels: names.
+        spans: (segments, 2), start and end in seconds.
+        probabilities: (segments, labels).
+    """
+    order = np.argsort(-probabilities.mean(axis=0), kind="stable")[:10]
+    figure = Figure(figsize=(9.6, 0.9 + 0.26 * len(order)), layout="constrained")
+    axes = figure.subplots()
+    edges = np.append(spans[:, 0], spans[-1, 1])  # where segments overlap, the later one is shown
+    mesh = axes.pcolormesh(
+        edges, np.arange(len(order) + 1), probabilities[:, order].T, cmap=SHADES, vmin=0, vmax=1
+    )
+    axes.set_yticks(np.arange(len(order)) + 0.5, [labels[index] for index in order])
+    axes.invert_yaxis()
+    axes.grid(False)
+    _time_axis(axes, edges[-1])
+    figure.colorbar(mesh, label="probability", pad=0.01)
+    return figure
+
+
+@rc_context(STYLE)
+def sound(samples: np.ndarray, sample_rate: int) -> Figure:
+    """A waveform over its spectrogram.
+
+    Args:
+        samples: (samples,) float32, full scale 1.0.
+        sample_rate: in Hz.
+    """
+    seconds = len(samples) / sample_rate
+    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    wave, spectrum = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
+    low, high = _envelope(samples)
+    times = np.linspace(0, seconds, len(low))
+    wave.fill_between(times, low, high, color=BLUE, linewidth=0)
+    wave.set(xlim=(0, seconds), yticks=[])
+    power, bands = _spectrogram(samples, sample_rate)
+    spectrum.pcolormesh(
+        np.linspace(0, seconds, power.shape[1] + 1),
+        np.append(bands, bands[-1] * 2 - bands[-2]),
+        power,
+        cmap="magma",
+        vmin=power.max() - 80,
+        rasterized=True,
+    )
+    spectrum.set(yscale="log", ylim=(max(60, bands[0]), sample_rate / 2), ylabel="Hz")
+    marks = [hz for hz in (100, 300, 1000, 3000, 10000) if hz < sample_rate / 2]
+    spectrum.set_yticks(marks, [f"{hz / 1000:g} k" if hz >= 1000 else str(hz) for hz in marks])
+    spectrum.minorticks_off()
+    for axes in (wave, spectrum):
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+    _time_axis(spectrum, seconds)
+    return figure
+
+
+def _envelope(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest sample in each of at most 2 × COLUMNS stretches."""
+    count = min(len(samples), 2 * COLUMNS)
+    starts = np.linspace(0, len(samples), count, endpoint=False).astype(int)
+    return np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
+
+
+def _spectrogram(samples: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Power in dB, (bands, frames), and the bands' frequencies in Hz, from above 0."""
+    size = min(len(samples), 1 << round(np.log2(0.064 * sample_rate)))
+    hop = max(size // 4, len(samples) // COLUMNS)
+    transform = ShortTimeFFT(get_window("hann", size), hop, sample_rate)
+    power = transform.spectrogram(samples.astype(np.float32))[1:]
+    return 10 * np.log10(power + 1e-12), transform.f[1:]
+
+
+def _time_axis(axes: Axes, seconds: float) -> None:
+    """Seconds, or minutes and seconds where a file lasts that long."""
+    if seconds < 120:
+        axes.set_xlabel("seconds")
+    else:
+        axes.xaxis.set_major_formatter(lambda x, _: f"{int(x) // 60}:{int(x) % 60:02d}")
+        axes.set_xlabel("minutes")
+    axes.set_xlim(0, seconds)

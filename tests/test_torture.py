@@ -1,0 +1,129 @@
+"""Killed, told to stop, orphaned: stages go on and give the bytes of an undisturbed run.
+
+The short form of `python -m tests.torture`, with real processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from torture import ROOT, Differs, Place, Torture, copy_tree
+
+from genrepro import resume
+
+SEED = int(os.environ.get("GENREPRO_TORTURE_SEED", time.time()))
+STAGES = ["fetch_data", "encode", "train"]
+
+
+@pytest.fixture(scope="module")
+def torture(tmp_path_factory) -> Torture:
+    root = tmp_path_factory.mktemp("torture") / "clone"
+    root.mkdir()
+    torture = Torture(Place(copy_tree(root), through_dvc=False), SEED, STAGES)
+    torture.undisturbed()
+    return torture
+
+
+@pytest.mark.parametrize(("stage", "kills"), [("fetch_data", 2), ("encode", 1)])
+def test_killed_at_any_moment_a_stage_gives_the_same_bytes(torture, stage, kills):
+    try:
+        list(torture.kill(stage, kills))
+    except Differs as fault:
+        pytest.fail(f"seed {SEED}: {fault}")
+
+
+def test_training_is_killed_then_told_to_stop_then_goes_on_to_the_same_bytes(torture):
+    place = torture.place
+    place.remove_outputs("train")
+    process = place.start("train")
+    place.wait_for("epoch   1", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+    process = place.start("train")
+    place.wait_for("epoch   2", process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 1
+    said = place.said()
+    assert "error: SIGTERM received; a checkpoint is kept" in said and "Traceback" not in said
+
+    place.remove_outputs("train")
+    place.run("train")
+    assert "going on from checkpoint-" in place.said()
+    assert place.hashes("train") == torture.reference["train"]
+    assert not list((place.root / ".resume/train").glob("*")), "a checkpoint that is done with"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_encoding_that_is_told_to_stop_ends_at_once_in_a_sentence(torture, number):
+    """As at a terminal: the signal goes to every process of the group."""
+    place = torture.place
+    place.remove_outputs("encode")
+    process = place.start("encode")
+    while process.poll() is None and not list((place.root / ".resume/encode").glob("*/*.json")):
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    assert process.wait(20) == 1
+    assert place.said().splitlines()[-1].startswith("error: interrupted")
+    assert "Traceback" not in place.said()
+
+
+def test_a_stage_ends_with_its_dvc_and_the_next_one_waits(in_tmp):
+    """DVC killed alone leaves its stage running: that must end, and not write over the next's."""
+    script = (
+        "import time; from pathlib import Path; from genrepro.runtime import measured, run\n"
+        "def main():\n"
+        "    with measured('x'):\n"
+        "        print('at work', flush=True); time.sleep(SECONDS); Path('done').touch()\n"
+        "run(main)"
+    )
+    environment = os.environ | {"DVC_STAGE": "x", "PYTHONPATH": str(ROOT)}
+    dvc = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])",
+            script.replace("SECONDS", "60"),
+        ],
+        env=environment,
+        stdout=subprocess.PIPE,
+    )
+    assert dvc.stdout.readline() == b"at work\n"
+    dvc.kill()
+    start = time.perf_counter()
+    again = subprocess.run(
+        [sys.executable, "-c", script.replace("SECONDS", "0")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert time.perf_counter() - start < 15 and (in_tmp / "done").exists()
+    assert "waiting for it to end" in again.stdout and again.returncode == 0
+
+
+def test_unfinished_work_is_found_by_the_same_inputs_alone_and_never_by_halves(in_tmp):
+    source = in_tmp / "code.py"
+    source.write_text("one")
+
+    def folder(packages=("numpy",), **parts):
+        return resume.folder("train", parts, [str(source)], list(packages))
+
+    first = folder(rate=1)
+    (first / "checkpoint").touch()
+    assert folder(rate=1) == first and (first / "checkpoint").exists()
+    others = [folder(rate=2), folder(rate=1, packages=("torch",))]
+    source.write_text("two")
+    others.append(folder(rate=1))
+    source.write_text("one")
+    assert len({first, *others}) == 4
+    assert not (folder(rate=1) / "checkpoint").exists()
+    first.with_suffix(".gone").mkdir()  # killed while it was removed
+    assert folder(rate=1) == first and [path.name for path in first.parent.iterdir()] == [
+        first.name
+    ]

@@ -1,0 +1,246 @@
+"""The page: four tabs, each of which says what is missing and which command makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gradio as gr
+
+from genrepro.runtime import PipelineError
+from tools import pictures
+from tools.app import sounds
+
+PLAYERS = 4  # clips at once on the tab Listen
+FONTS = ["system-ui", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]  # nothing to download
+LOOK = {
+    "theme": gr.themes.Soft(
+        primary_hue="blue",
+        neutral_hue="slate",
+        radius_size="sm",
+        font=FONTS,
+        font_mono=["ui-monospace", "DejaVu Sans Mono", "monospace"],
+    ),
+    "css": """
+        .gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
+        .notice { padding: 14px 18px; border-left: 4px solid #d9772b; background: #d9772b1a;
+                  border-radius: 4px; }
+    """,
+}
+WAVE = gr.WaveformOptions(waveform_color="#b9cfe6", waveform_progress_color="#2f6db3")
+PLAIN = {"buttons": [], "show_label": False}
+
+
+def build() -> gr.Blocks:
+    """Make the page; what is on it is filled in whenever a browser loads it."""
+    with gr.Blocks(
+        title="genrepro", analytics_enabled=False, delete_cache=(3600, 24 * 3600)
+    ) as page:
+        gr.Markdown("# genrepro")
+        headline = gr.Markdown()
+        page.load(_or_nothing(sounds.headline), outputs=headline, **QUIET)
+        with gr.Tab("Listen"):
+            _listen(page)
+        with gr.Tab("Classify"):
+            _classify()
+        with gr.Tab("Mistakes"):
+            _mistakes(page)
+        with gr.Tab("Runs"):
+            _runs(page)
+    return page
+
+
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def notice(error: PipelineError | None) -> dict:
+    """Show what is missing, or hide."""
+    return gr.update(value=str(error or ""), visible=error is not None)
+
+
+def _notice() -> gr.Markdown:
+    return gr.Markdown(visible=False, elem_classes="notice")
+
+
+def _or_nothing(words: Callable[[], str]) -> Callable[[], str]:
+    def said() -> str:
+        try:
+            return words()
+        except PipelineError:
+            return "No run has been finished here yet: `dvc repro` makes one."
+
+    return said
+
+
+# Listen
+
+
+def _listen(page: gr.Blocks) -> None:
+    missing = _notice()
+    with gr.Row(equal_height=True):
+        label = gr.Dropdown([sounds.ANY], value=sounds.ANY, label="Label")
+        part = gr.Dropdown([sounds.ANY, *sounds.PARTS], value=sounds.ANY, label="Part")
+        another = gr.Button("Other clips", variant="primary")
+    players: list[gr.components.Component] = []
+    for _ in range(PLAYERS // 2):
+        with gr.Row():
+            for _ in range(2):
+                with gr.Column(min_width=320):
+                    players.append(gr.Markdown())
+                    players.append(gr.Audio(interactive=False, waveform_options=WAVE, **PLAIN))
+    for event in (another.click, label.change, part.change, page.load):
+        event(listen, [label, part], [missing, *players], **QUIET)
+    page.load(label_choices, outputs=label, **QUIET)
+
+
+def label_choices() -> dict:
+    try:
+        return gr.update(choices=[sounds.ANY, *sounds.labels()])
+    except PipelineError:
+        return gr.update()
+
+
+def listen(label: str, part: str) -> list:
+    """A notice, then a caption and a file for each player."""
+    try:
+        drawn, error = sounds.draw_clips(label, part, PLAYERS), None
+    except PipelineError as found:
+        drawn, error = [], found
+    shown = [
+        update
+        for sound in drawn
+        for update in (
+            gr.update(value=sound.caption, visible=True),
+            gr.update(value=sound.path, visible=True),
+        )
+    ]
+    hidden = [gr.update(value=None, visible=False)] * (2 * PLAYERS - len(shown))
+    return [notice(error), *shown, *hidden]
+
+
+# Classify
+
+
+def _classify() -> None:
+    missing = _notice()
+    with gr.Row():
+        with gr.Column():
+            sound = gr.Audio(
+                sources=["upload", "microphone"],
+                type="filepath",
+                label="A sound file, or the microphone",
+                waveform_options=WAVE,
+                buttons=[],
+            )
+            test_clip = gr.Button("Take a random test clip")
+        with gr.Column():
+            verdict = gr.Label(label="Verdict", num_top_classes=10)
+            words = gr.Markdown()
+    over_time = gr.Plot(label="Verdict over time", visible=False)
+    shown = [missing, verdict, words, over_time]
+    sound.change(classify, sound, shown, show_progress="minimal", api_visibility="private")
+    test_clip.click(random_test_clip, outputs=[missing, sound], **QUIET)
+
+
+def classify(path: str | None) -> list:
+    """A notice, the probabilities, words about the sound, and the verdict over time."""
+    nothing = [gr.update(value=None), "", gr.update(value=None, visible=False)]
+    if path is None:
+        return [notice(None), *nothing]
+    try:
+        heard = sounds.classify(path)
+    except PipelineError as error:
+        return [notice(error), *nothing]
+    picture = gr.update(value=heard.over_time, visible=heard.over_time is not None)
+    return [notice(None), heard.probabilities, heard.words, picture]
+
+
+def random_test_clip() -> list:
+    try:
+        return [notice(None), sounds.draw_clips(sounds.ANY, "test", 1)[0].path]
+    except PipelineError as error:
+        return [notice(error), None]
+
+
+# Mistakes
+
+
+def _mistakes(page: gr.Blocks) -> None:
+    missing = _notice()
+    with gr.Row(visible=False) as content:
+        with gr.Column(scale=2, min_width=300):
+            choice = gr.Radio([], label="Surest mistakes first")
+        with gr.Column(scale=3, min_width=420):
+            caption = gr.Markdown()
+            player = gr.Audio(interactive=False, waveform_options=WAVE, **PLAIN)
+            picture = gr.Plot(show_label=False)
+            probabilities = gr.Label(num_top_classes=5, show_label=False, show_heading=False)
+    page.load(mistakes, outputs=[missing, content, choice], **QUIET)
+    choice.change(mistake, choice, [missing, caption, player, picture, probabilities], **QUIET)
+
+
+def mistakes() -> list:
+    """A notice, whether there is anything to show, and the list, its first entry chosen."""
+    try:
+        found = sounds.mistakes()
+    except PipelineError as error:
+        return [notice(error), gr.update(visible=False), gr.update(choices=[], value=None)]
+    if not found:
+        none = PipelineError("The model got every test clip right.")
+        return [notice(none), gr.update(visible=False), gr.update(choices=[], value=None)]
+    choices = [
+        (f"{each.label} heard as {each.predicted}, {each.probability:.2f} ({each.clip})", each.clip)
+        for each in found
+    ]
+    return [
+        notice(None), gr.update(visible=True), gr.update(choices=choices, value=choices[0][1])
+    ]  # fmt: skip
+
+
+def mistake(clip: str | None) -> list:
+    """A notice, the caption, the file, the picture and the probabilities of one mistake."""
+    try:
+        found = {each.clip: each for each in sounds.mistakes()}
+        if clip not in found:
+            return [gr.skip()] * 5
+        chosen = found[clip]
+        picture = chosen.picture()
+    except (PipelineError, OSError) as error:
+        return [notice(PipelineError(str(error))), *[gr.skip()] * 4]
+    return [
+        notice(None), chosen.sound.caption, chosen.sound.path, picture, chosen.probabilities
+    ]  # fmt: skip
+
+
+# Runs
+
+
+def _runs(page: gr.Blocks) -> None:
+    missing = _notice()
+    merit = gr.Dataframe(headers=["figure", "value", "interval"], interactive=False, **PLAIN)
+    plots = {}
+    plots["curves"] = gr.Plot(show_label=False)
+    with gr.Row():
+        plots["confusion"] = gr.Plot(show_label=False, min_width=420)
+        with gr.Column(min_width=420):
+            plots["recall"] = gr.Plot(show_label=False)
+            plots["reliability"] = gr.Plot(show_label=False)
+    page.load(
+        lambda: runs(list(plots)), outputs=[missing, merit, *plots.values()], **QUIET
+    )  # fmt: skip
+
+
+def runs(names: list[str]) -> list:
+    """A notice on all that is missing, the figures of merit, and the pictures that can be drawn."""
+    faults: dict[str, None] = {}
+
+    def attempt(draw: Callable[[], object]) -> dict:
+        try:
+            return gr.update(value=draw(), visible=True)
+        except PipelineError as error:
+            faults[str(error)] = None
+            return gr.update(value=None, visible=False)
+
+    shown = [attempt(sounds.figures_of_merit)]
+    shown += [attempt(pictures.FIGURES[name]) for name in names]
+    error = PipelineError("\n\n".join(faults)) if faults else None
+    return [notice(error), *shown]

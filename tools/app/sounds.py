@@ -1,0 +1,187 @@
+"""What the page's buttons do: choose clips, classify, look up mistakes, draw the run.
+
+Everything is read anew when asked for: after another `dvc repro`, reloading the page is enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from genrepro import audio, pictures, results
+from genrepro.runtime import PipelineError
+
+ANY = "any"
+PARTS = ("train", "validation", "test")
+EXPORT = Path("export")
+SHOWN_SECONDS = 60.0  # of a waveform: a longer clip's picture would show nothing
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A clip for a player: its file and the words over it."""
+
+    path: str
+    caption: str
+
+
+def labels() -> list[str]:
+    return sorted(results.clips()["label"].unique())
+
+
+def draw_clips(label: str, part: str, count: int) -> list[Sound]:
+    """Choose clips at random, fewer than `count` where there are no more.
+
+    Raises:
+        PipelineError: no such clip, or nothing to choose from yet.
+    """
+    frame = results.clips()
+    if label != ANY:
+        frame = frame[frame["label"] == label]
+    if part != ANY:
+        frame = frame[frame["split"] == part]
+    if frame.empty:
+        raise PipelineError(f"No clip of label {label} is in part {part}.")
+    rows = random.sample(range(len(frame)), min(count, len(frame)))
+    return [_sound(frame.iloc[row]) for row in rows]
+
+
+def _sound(clip: pd.Series) -> Sound:
+    path = Path(clip["path"])
+    if not path.exists():
+        raise PipelineError(f"{path} is not there. `dvc repro fetch_data` makes it.")
+    about = [clip["split"] or "left out", clip.get("title", ""), clip.get("group", "")]
+    return Sound(str(path), f"**{clip['label']}** · " + " · ".join(word for word in about if word))
+
+
+def warm_up() -> None:
+    """Load the model and hear a second of noise; what is missing is said when it is asked for."""
+    with contextlib.suppress(PipelineError):
+        _classifier()
+
+
+def _classifier():
+    """The exported model, loaded again when an export has replaced it."""
+    weights = EXPORT / "model.safetensors"
+    return _loaded(weights.stat().st_mtime_ns if weights.exists() else 0)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(_version: int):
+    from genrepro.classifier import Classifier  # seconds of imports: after the page is up
+
+    return Classifier(EXPORT)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A verdict for the page; `over_time` is None where there is one segment only."""
+
+    probabilities: dict[str, float]
+    words: str
+    over_time: Figure | None
+
+
+def classify(path: str) -> Heard:
+    """Classify a sound file.
+
+    Raises:
+        PipelineError: there is no model yet, or the file is no usable sound.
+    """
+    classifier = _classifier()
+    try:
+        verdict = classifier.file(Path(path))
+    except audio.AudioFault as fault:
+        raise PipelineError(
+            f"This sound cannot be classified: {fault}. "
+            f"{', '.join(audio.EXTENSIONS)} files can be read."
+        ) from None
+    segments = len(verdict.spans)
+    words = f"{verdict.seconds:.1f} s heard in {segments} segment{'s' * (segments > 1)}."
+    if verdict.cut_short:
+        words += f" The file is damaged: {verdict.cut_short}."
+    picture = None
+    if segments > 1:
+        picture = pictures.over_time(classifier.labels, verdict.spans, verdict.over_time)
+    return Heard(verdict.probabilities, words, picture)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test clip that the model got wrong."""
+
+    clip: str
+    label: str
+    predicted: str
+    sound: Sound
+    probabilities: dict[str, float]
+
+    @property
+    def probability(self) -> float:
+        return self.probabilities[self.predicted]
+
+    def picture(self) -> Figure:
+        samples, rate = audio.read(Path(self.sound.path), SHOWN_SECONDS)
+        return pictures.sound(samples, rate)
+
+
+def mistakes() -> list[Mistake]:
+    """All test clips that were got wrong, the surest mistake first."""
+    frame = results.predictions()
+    wrong = frame[frame["label"] != frame["predicted"]]
+    found = [_mistake(row) for _, row in wrong.iterrows()]
+    return sorted(found, key=lambda mistake: (-mistake.probability, mistake.clip))
+
+
+def _mistake(row: pd.Series) -> Mistake:
+    caption = f"**{row['clip']}** is **{row['label']}**, heard as **{row['predicted']}**"
+    caption += f" · {row['group']}" if row["group"] else ""
+    return Mistake(
+        row["clip"],
+        row["label"],
+        row["predicted"],
+        Sound(row["path"], caption),
+        results.probabilities(row),
+    )
+
+
+def headline() -> str:
+    """What was trained on and how good it is, in a line of Markdown."""
+    test, corpus = results.test(), results.corpus()
+    interval = test["accuracy_interval"]
+    return (
+        f"**{corpus['corpus']['title']}**: {corpus['clips']:,} clips, "
+        f"{len(corpus['labels'])} labels. Test accuracy **{test['accuracy']:.3f}** "
+        f"({interval['low']:.3f} to {interval['high']:.3f}) on {test['clips']:,} clips."
+    )
+
+
+def figures_of_merit() -> list[list[str]]:
+    """Rows of name, value and interval, as metrics/test.json has them."""
+    test, validation = results.test(), results.validation()
+    names = {
+        "accuracy": "test accuracy",
+        "macro_f1": "test macro F1",
+        "loss": "test loss",
+        "calibration_error": "test calibration error",
+    }
+    rows = [
+        [name, f"{test[key]:.3f}", _interval(test[f"{key}_interval"])]
+        for key, name in names.items()
+    ]
+    if (by_group := test.get("accuracy_by_group_interval")) and test["units"] < test["clips"]:
+        rows.insert(1, [f"… resampling {test['units']} groups", "", _interval(by_group)])
+    kept = f"validation accuracy, epoch {validation['epoch']}"
+    return [*rows, [kept, f"{validation['accuracy']:.3f}", ""]]
+
+
+def _interval(interval: dict) -> str:
+    if interval["low"] is None:
+        return ""
+    return f"{interval['low']:.3f} to {interval['high']:.3f}"

@@ -1,0 +1,73 @@
+"""Draw the current run as PNG files, for a README or a pull request.
+
+Writes curves.png, confusion.png, reliability.png and recall.png:
+python -m tools.pictures docs/pictures
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from genrepro import pictures, results
+from genrepro.runtime import PipelineError, run, say, staged
+
+DEFAULT = Path("docs/pictures")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.pictures",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=DEFAULT, help=f"where to; default: {DEFAULT}"
+    )
+    folder = parser.parse_args().folder
+    if folder.exists() and not folder.is_dir():
+        raise PipelineError(f"{folder} is a file; name a folder for the pictures.")
+    for path in draw(folder):
+        say(str(path))
+
+
+def draw(folder: Path) -> list[Path]:
+    """Draw all pictures before any is written: a folder never holds two runs'.
+
+    Raises:
+        PipelineError: a result is missing.
+    """
+    figures = {name: figure() for name, figure in FIGURES.items()}
+    for name, figure in figures.items():
+        with staged(folder / f"{name}.png") as draft:
+            pictures.save(figure, draft)
+    return [folder / f"{name}.png" for name in figures]
+
+
+def curves() -> Figure:
+    return pictures.curves(results.curves(), results.validation()["epoch"])
+
+
+def confusion() -> Figure:
+    frame = results.predictions()
+    return pictures.confusion(frame["label"], frame["predicted"])
+
+
+def reliability() -> Figure:
+    return pictures.reliability(results.reliability())
+
+
+def recall() -> Figure:
+    return pictures.recall(results.per_label())
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "curves": curves,
+    "confusion": confusion,
+    "reliability": reliability,
+    "recall": recall,
+}
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,125 @@
+"""What is in these files? Label and probability of sound files, or folders of them, of any length.
+
+A file longer than the model's segments is heard from start to end; its verdict is their mean, and
+--json tells each segment's: python -m tools.predict song.mp3 albums/ --json
+"""
+
+import argparse
+import functools
+import json
+import sys
+from pathlib import Path
+
+from genrepro import parallel
+from genrepro.audio import EXTENSIONS, AudioFault
+from genrepro.classifier import EXPORT, Classifier, Verdict
+from genrepro.runtime import PipelineError, run, workers
+
+MANY = 64  # files from which on processes, which take seconds to start, are faster than threads
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="a file or a folder")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument(
+        "--model", type=Path, default=EXPORT, help=f"folder of an export; default: {EXPORT}"
+    )
+    args = parser.parse_args()
+    results = classify(sound_files(args.paths), args.model)
+    print(json.dumps(results, indent=2, ensure_ascii=False) if args.json else table(results))
+    if failed := [result for result in results if "error" in result]:
+        sys.exit(f"error: {len(failed)} of {len(results)} files could not be classified.")
+
+
+def sound_files(paths: list[Path]) -> list[Path]:
+    """Files as given, and every sound file in folders, sorted; each one once.
+
+    Raises:
+        PipelineError: a path is not there, or a folder holds no sound.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise PipelineError(f"{path} is not there.")
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(
+                each for each in path.rglob("*")
+                if each.suffix.lower() in EXTENSIONS and not each.name.startswith(".")
+            )  # fmt: skip
+            if not inside:
+                raise PipelineError(f"{path} holds no {', '.join(EXTENSIONS)} file.")
+        found |= dict.fromkeys(inside)
+    return list(found)
+
+
+def classify(paths: list[Path], model: Path) -> list[dict]:
+    """One dict a file, in order: file, label, probability, …, or file and error."""
+    if len(paths) < MANY or workers() == 1:
+        classifier = Classifier(model)
+        return [described(classifier, path) for path in paths]
+    jobs = [(str(model), str(path)) for path in paths]
+    return parallel.mapped(_one, jobs, "classify")
+
+
+def described(classifier: Classifier, path: Path) -> dict:
+    """What `--json` prints of a file; seconds and probabilities rounded."""
+    try:
+        verdict = classifier.file(path)
+    except (AudioFault, OSError) as fault:
+        return {"file": str(path), "error": getattr(fault, "strerror", None) or str(fault)}
+    return {
+        "file": str(path),
+        "label": verdict.label,
+        "probability": round(verdict.probabilities[verdict.label], 6),
+        "probabilities": {name: round(p, 6) for name, p in verdict.probabilities.items()},
+        "seconds": round(verdict.seconds, 3),
+        "cut_short": verdict.cut_short,
+        "segments": _segments(classifier.labels, verdict),
+    }
+
+
+def _segments(labels: list[str], verdict: Verdict) -> list[dict]:
+    best = verdict.over_time.argmax(axis=1)
+    return [
+        {
+            "start": round(float(start), 3),
+            "end": round(float(end), 3),
+            "label": labels[index],
+            "probability": round(float(row[index]), 6),
+        }
+        for (start, end), index, row in zip(verdict.spans, best, verdict.over_time)
+    ]
+
+
+def _one(job: tuple[str, str]) -> dict:
+    model, path = job
+    return described(_classifier(model), Path(path))
+
+
+@functools.cache  # once a process
+def _classifier(model: str) -> Classifier:
+    return Classifier(Path(model), threads=1)
+
+
+def table(results: list[dict]) -> str:
+    """A line a file: the likeliest labels with their probabilities, or what was wrong."""
+    width = max(len(result["file"]) for result in results)
+    return "\n".join(f"{result['file']:{width}}  {_words(result)}" for result in results)
+
+
+def _words(result: dict) -> str:
+    if "error" in result:
+        return f"– {result['error']}"
+    ranked = list(result["probabilities"].items())[:3]
+    words = ", ".join(f"{label} {p:.3f}" for label, p in ranked)
+    return words + (f"  ({result['cut_short']})" if result["cut_short"] else "")
+
+
+if __name__ == "__main__":
+    run(main)
