@@ -5,7 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help install repro test lint lock app clean
+.PHONY: help install repro test app pictures lint lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -24,6 +24,12 @@ repro: install ## run the pipeline: only what changed since last time
 test: install ## the tests, and the style
 	ruff check . && ruff format --check .
 	pytest
+
+app: install ## listen, classify, hear the mistakes, see the run: in a browser, on this machine alone
+	python -m tools.app
+
+pictures: install ## the current run as PNG files, in docs/pictures
+	python -m tools.pictures
 
 lint: install ## mend the style
 	ruff check --fix . && ruff format .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -13,23 +14,25 @@ from genrepro.params import Params
 METRICS = Path("metrics")
 CURVES = METRICS / "train/plots/metrics"
 SOURCE = Path("models/backbone/source.json")
+PREPROCESSOR = Path("models/finetuned/preprocessor_config.json")
+FRAMEWORKS = ("transformers", "torch", "datasets")
 
 
 def text(params: Params) -> str:
     """The card of the model that `evaluate` measured, as README.md of its folder.
 
-    Everything in it is read from metrics/ and params.yaml; nothing is typed by hand.
+    Everything in it is read from metrics/, models/ and params.yaml; nothing is typed by hand.
     """
     names = ("data", "labels", "split", "test", "validation")
     facts = {name: _read(METRICS / f"{name}.json") for name in names}
-    source = _read(SOURCE)
+    source, heard = _read(SOURCE), _read(PREPROCESSOR)
     sections = [
         _summary(facts, source),
-        _use(),
+        _use(params, heard),
         _result(params, facts),
         _labels_table(facts["labels"]),
         _split(facts["split"]),
-        _training(params, facts["validation"]),
+        _training(params, facts["validation"], source, heard),
         _limits(facts),
     ]
     metadata = _metadata(facts, source).to_yaml()
@@ -42,11 +45,13 @@ def _read(path: Path) -> dict:
 
 def model_name(facts: dict, source: dict) -> str:
     """As the course names its models: distilhubert-finetuned-gtzan."""
-    backbone, corpus = (
-        name.rstrip("/").rsplit("/", 1)[-1]
-        for name in (source["id"], facts["data"]["corpus"]["name"])
-    )
-    return f"{backbone}-finetuned-{corpus}"
+    done = "finetuned" if source["weights"] else "trained"
+    return f"{_last(source['id'])}-{done}-{_last(facts['data']['corpus']['name'])}"
+
+
+def _last(name: str) -> str:
+    """A Hub id or a folder without what comes before: a card tells nothing of a disk's folders."""
+    return name.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _metadata(facts: dict, source: dict) -> ModelCardData:
@@ -62,15 +67,19 @@ def _metadata(facts: dict, source: dict) -> ModelCardData:
             metric_type=kind,
             metric_name=name,
             metric_value=test[key],
+            metric_args=args,
         )
-        for kind, name, key in (
-            ("accuracy", "Accuracy", "accuracy"),
-            ("f1", "Macro F1", "macro_f1"),
+        for kind, name, key, args in (
+            ("accuracy", "Accuracy", "accuracy", None),
+            ("f1", "Macro F1", "macro_f1", {"average": "macro"}),
         )
     ]
+    on_hub = source["id"] if source["revision"] else None
     return ModelCardData(
         model_name=model_name(facts, source),
-        base_model=source["id"] if source["revision"] else None,
+        base_model=on_hub,
+        base_model_relation="finetune" if on_hub else None,
+        finetuned_from=on_hub,  # the course's word for it; the Hub reads base_model
         datasets=[corpus["repo"]] if corpus["repo"] else None,
         library_name="transformers",
         pipeline_tag="audio-classification",
@@ -82,81 +91,83 @@ def _metadata(facts: dict, source: dict) -> ModelCardData:
 
 def _summary(facts: dict, source: dict) -> str:
     data, test = facts["data"], facts["test"]
-    corpus = data["corpus"]
+    corpus, labels = data["corpus"], [_cell(label) for label in data["labels"]]
     at = f" at revision `{corpus['revision']}`" if corpus["revision"] else ""
     of = f" at revision `{source['revision']}`" if source["revision"] else ""
-    title = corpus["title"] or corpus["name"]
+    backbone = f"`{source['id'] if source['revision'] else _last(source['id'])}`{of}"
+    where = f" ([{corpus['repo']}](https://huggingface.co/datasets/{corpus['repo']}){at})"
+    title = _cell(corpus["title"] or corpus["name"]) + (where if corpus["repo"] else "")
+    hours = f"{data['seconds'] / 3600:.1f} hours"
+    length = hours if data["seconds"] >= 3600 else f"{data['seconds'] / 60:.1f} minutes"
+    licence = corpus["licence"] or "not known: find out before you use the model"
     return f"""# {model_name(facts, source)}
 
-Classifies a sound as one of {len(data["labels"])} labels: {", ".join(data["labels"])}.
+Classifies a sound as one of {len(labels)} labels: {", ".join(labels)}.
 
 | | |
 |---|---|
 | test accuracy | **{test["accuracy"]:.3f}**, {_interval(test["accuracy_interval"])} |
-| backbone | `{source["id"]}`{of} |
-| corpus | {title}{at}: {data["clips"]} clips, {data["seconds"] / 3600:.1f} hours |
-| licence of the corpus | {corpus["licence"] or "not stated: find out before you use the model"} |
+| backbone | {backbone}, {"pretrained" if source["weights"] else "trained from scratch"} |
+| corpus | {title}: {data["clips"]} clips, {length} |
+| licence of the corpus | {_cell(licence)} |
 
 Made with genrepro, a reproducible DVC pipeline after unit 4 of the Hugging Face audio course."""
 
 
-def _use() -> str:
-    return """## How to use it
+def _use(params: Params, heard: dict) -> str:
+    rate, seconds = heard["sampling_rate"], heard["segment_seconds"]
+    onnx = ""
+    if params.export.onnx:
+        onnx = "\n\n`onnx/model.onnx` takes the same features and needs no PyTorch"
+        onnx += "; in `onnx/model_int8.onnx` the\nmatrix products have 8-bit weights."
+        onnx = onnx if params.export.int8 else onnx.split(";")[0] + "."
+    return f"""## How to use it
 
 ```python
 import soundfile
 from transformers import pipeline
 
-classifier = pipeline("audio-classification", model="path/to/this/folder")
-samples, rate = soundfile.read("clip.wav", dtype="float32")  # mono
-assert rate == classifier.feature_extractor.sampling_rate     # else resample first
-print(classifier(samples, top_k=3))
+classifier = pipeline("audio-classification", model="path/to/this/folder")  # or its Hub id
+samples, rate = soundfile.read("clip.wav", dtype="float32")
+assert samples.ndim == 1 and rate == {rate}  # mono, in Hz; else mix down and resample first
+print(classifier(samples[: round({seconds:g} * rate)], top_k=3))
 ```
 
-`onnx/model.onnx` takes the same features and needs no PyTorch; `onnx/model_int8.onnx` has 8-bit
-matrix products."""
+It was trained on segments of {seconds:g} s. Cut a longer clip into such segments and average their
+logits: so the figures below were measured.{onnx}"""
 
 
 def _result(params: Params, facts: dict) -> str:
     test = facts["test"]
     rows = [
-        ("accuracy", test["accuracy"], test["accuracy_interval"]),
-        ("accuracy, resampled by group", test["accuracy"], test["accuracy_by_group_interval"]),
-        ("macro F1", test["macro_f1"], test["macro_f1_interval"]),
-        ("loss (cross-entropy)", test["loss"], test["loss_interval"]),
-        (
-            "expected calibration error",
-            test["calibration_error"],
-            test["calibration_error_interval"],
-        ),
+        ("accuracy", "accuracy", "accuracy_interval"),
+        ("accuracy, resampled by group", "accuracy", "accuracy_by_group_interval"),
+        ("macro F1", "macro_f1", "macro_f1_interval"),
+        ("loss (cross-entropy)", "loss", "loss_interval"),
+        ("expected calibration error", "calibration_error", "calibration_error_interval"),
     ]
-    table = "\n".join(f"| {name} | {value:.4f} | {_interval(span)} |" for name, value, span in rows)
+    table = "\n".join(
+        f"| {name} | {_number(test[key], 4)} | {_interval(test[span])} |"
+        for name, key, span in rows
+    )
     return f"""## Result
 
-On {test["clips"]} test clips that no choice was made on; the epoch was chosen on
+On {test["clips"]} test clips, on which nothing was chosen; the epoch was chosen on
 {facts["validation"]["clips"]} validation clips. Intervals are at {params.evaluate.confidence:.0%}.
 
 | measure | value | interval |
 |---|---|---|
 {table}
 
-Divided by a temperature of {test["temperature"]:.3f}, fitted on validation, the logits have a
-calibration error of {test["calibration_error_after_temperature"]:.4f}."""
-
-
-def _interval(interval: dict) -> str:
-    if interval["low"] is None:
-        return "no interval"
-    return f"{interval['low']:.3f} to {interval['high']:.3f}"
+Divided by a temperature of {_number(test["temperature"])}, fitted on validation, the logits have a
+calibration error of {_number(test["calibration_error_after_temperature"], 4)}."""
 
 
 def _labels_table(labels: dict) -> str:
-    def cell(value: float | None) -> str:
-        return "–" if value is None else f"{value:.3f}"
-
     rows = "\n".join(
-        f"| {label} | {found['clips']} | {cell(found['precision'])} | {cell(found['recall'])} "
-        f"| {_interval(found['recall_interval'])} | {cell(found['f1'])} |"
+        f"| {_cell(label)} | {found['clips']} | {_number(found['precision'])} "
+        f"| {_number(found['recall'])} | {_interval(found['recall_interval'])} "
+        f"| {_number(found['f1'])} |"
         for label, found in labels.items()
     )
     return f"""## By label
@@ -177,41 +188,47 @@ def _split(split: dict) -> str:
     }
     lines = [f"- {count} test clips {said[kind]}" for kind, count in leaks.items()]
     audit = "\n".join(lines) if lines else "The audit found no leak from training into the test."
+    known, total = sum(split["known_groups"].values()), sum(split["clips"].values())
+    groups = "No clip has" if not known else f"{known} of {total} clips have"
+    difference = split["smallest_difference"]
+    need = ""
+    if difference is not None:
+        need = f"""
+
+With this test part, two models must differ by about {difference * 100:.1f} points of accuracy
+before a comparison is likely to show it."""
     return f"""## Split
 
-Protocol `{split["protocol"]}`: {parts} clips. {sum(split["known_groups"].values())} clips have a
-known group.
+Protocol `{split["protocol"]}`, fold {split["fold"]}: {parts} clips. {groups} a known group (artist,
+band or speaker).
 
-{audit}
-
-With this test part, two models must differ by about {split["smallest_difference"] * 100:.1f} points
-of accuracy before a comparison is likely to show it."""
+{audit}{need}"""
 
 
-def _limits(facts: dict) -> str:
-    aside = facts["data"]["set_aside"]
-    return f"""## Limits
-
-- The accuracy is that of clips like the corpus': other sources, mixes and times will differ.
-- Every input gets one of the {len(facts["data"]["labels"])} labels, also what is none of them.
-- {len(aside)} files of the corpus could not be used and were set aside."""
-
-
-def _training(params: Params, validation: dict) -> str:
-    train = params.train
-    settings = "\n".join(f"- {key}: {value}" for key, value in train.model_dump().items())
-    losses = [_curve("train/loss"), _curve("validation/loss"), _curve("validation/accuracy")]
-    rows = "\n".join(
-        f"| {epoch} | {losses[0].get(epoch, float('nan')):.4f} | {losses[1][epoch]:.4f} "
-        f"| {losses[2][epoch]:.4f} |"
-        for epoch in losses[1]
+def _training(params: Params, validation: dict, source: dict, heard: dict) -> str:
+    chosen = params.train.model_dump()
+    scratch = chosen.pop("scratch_learning_rate")
+    if not source["weights"]:
+        chosen["learning_rate"] = scratch
+    settings = "\n".join(
+        f"- {key}: {_plain(value)}" for key, value in chosen.items() if value is not None
     )
+    losses, accuracies = _curve("validation/loss"), _curve("validation/accuracy")
+    trained = _curve("train/loss")
+    rows = "\n".join(
+        f"| {epoch} | {_number(trained.get(epoch), 4)} | {_number(losses[epoch], 4)} "
+        f"| {_number(accuracies.get(epoch), 4)} |"
+        for epoch in losses
+    )
+    versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in FRAMEWORKS)
     return f"""## Training
+
+AdamW, the learning rate rising over the warm-up and then falling linearly to 0.
 
 - seed: {params.seed}
 {settings}
-- clips cut at {params.encode.max_seconds:g} s, segments of at most
-  {params.encode.segment_seconds:g} s
+- clips cut at {params.encode.max_seconds:g} s, in segments of {heard["segment_seconds"]:g} s
+- {versions}
 
 | epoch | training loss | validation loss | validation accuracy |
 |---|---|---|---|
@@ -226,3 +243,43 @@ def _curve(name: str) -> dict[int, float]:
         rows = list(csv.DictReader(file, delimiter="\t"))
     key = name.rsplit("/", 1)[-1]
     return {int(row["step"]): float(row[key]) for row in rows}
+
+
+def _limits(facts: dict) -> str:
+    data, split = facts["data"], facts["split"]
+    limits = [
+        "The accuracy is that of clips like the corpus': other sources, mixes and times will "
+        "differ.",
+        f"Every input gets one of the {len(data['labels'])} labels, also what is none of them.",
+    ]
+    if not any(split["known_groups"].values()):
+        limits.append(
+            "Who made a clip is not known, so one artist may be in training and in test; then "
+            "the accuracy on artists never heard is lower."
+        )
+    if aside := len(data["set_aside"]):
+        limits.append(f"{aside} files of the corpus could not be used and were set aside.")
+    limits.append(
+        "What you may do with the model depends on the licences of its backbone and its corpus."
+    )
+    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
+
+
+def _interval(interval: dict) -> str:
+    if interval["low"] is None or interval["high"] is None:
+        return "no interval"
+    return f"{interval['low']:.3f} to {interval['high']:.3f}"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    """A figure, or a dash where it is undefined (None, or not a number: unequal to itself)."""
+    return "–" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def _cell(words: str) -> str:
+    """Text that a table cell can hold: a bar would end it."""
+    return words.replace("|", "\\|").replace("\n", " ")
+
+
+def _plain(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

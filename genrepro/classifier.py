@@ -145,7 +145,7 @@ def _onnx_is_equal(folder: Path) -> bool:
 
 
 def _onnx_runtime(graph: Path, threads: int) -> Logits:
-    from onnxruntime import InferenceSession, SessionOptions
+    from onnxruntime import InferenceSession, SessionOptions  # genrepro.onnx imports the exporter
 
     options = SessionOptions()
     options.intra_op_num_threads = threads

@@ -97,15 +97,18 @@ class Encoded:
             for entry in state["_data_files"]:
                 mapped = pa.memory_map(str(folder / entry["filename"]))
                 for batch in pa.ipc.open_stream(mapped):
+                    batch.validate(full=True)  # no offset may lead out of the file
                     clip += batch.column(0).to_pylist()
                     segment += batch.column(1).to_pylist()
                     features += _views(batch.column(2))
                     input_name = batch.schema.names[2]
-        except (OSError, pa.ArrowInvalid, json.JSONDecodeError) as error:
+            if not clip:
+                raise ValueError("it holds no clips")
+            return cls(clip, segment, input_name, state["_fingerprint"], features)
+        except (OSError, pa.ArrowException, ValueError, LookupError, TypeError) as error:
             raise PipelineError(
                 f"{folder} cannot be read ({error}); make it anew with `dvc repro encode`."
             ) from None
-        return cls(clip, segment, input_name, state["_fingerprint"], features)
 
     def __len__(self) -> int:
         return len(self.clip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -42,7 +43,9 @@ def mapped(
     pool = _pool(count, "fork" if fork and sys.platform == "linux" else "spawn")
     chunk = max(1, min(4, len(items) // (4 * count)))  # small enough that all have work to the end
     try:
-        return list(_shown(pool.map(function, items, chunksize=chunk), len(items), what))
+        with _signals_held_back():  # the processes that map starts keep them so, to their end
+            results = pool.map(function, items, chunksize=chunk)
+        return list(_shown(results, len(items), what))
     except BrokenProcessPool:
         _stop_workers()
         raise PipelineError(
@@ -60,9 +63,19 @@ def _pool(count: int, method: str) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
 
 
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Ctrl-C and SIGTERM often go to all processes of a group: the first one ends the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _stop_workers() -> None:
     for process in multiprocessing.active_children():
-        process.terminate()
+        process.kill()
     _pool.cache_clear()
 
 
@@ -71,10 +84,8 @@ def _shown(results: Iterable[Result], total: int, what: str) -> Iterator[Result]
 
 
 def _start_worker() -> None:
-    """Use one thread, leave Ctrl-C to the parent, and end with it even if it is killed."""
+    """Use one thread, and end with the parent even if it is killed."""
     threadpool_limits(1)  # a process a core is enough, and threads of its own would fight for them
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -58,7 +58,6 @@ class Train(Section):
     effective_batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     scratch_learning_rate: float = Field(gt=0)
-    head_learning_rate: float | None = Field(gt=0)
     warmup: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     label_smoothing: float = Field(ge=0, lt=1)

@@ -6,12 +6,29 @@ that clip alone, whatever the batch size; it is also what `pipeline("audio-class
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
+
+# A batch is copied from the read-only memory map and never written back to it.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+
+
+def stacked(segments: Sequence[np.ndarray]) -> torch.Tensor:
+    """Segments as one float32 batch, zero-padded at the end along every axis that differs.
+
+    Half precision becomes single as it is copied, once, which PyTorch does faster than NumPy.
+    """
+    shape = [max(sizes) for sizes in zip(*(segment.shape for segment in segments))]
+    equal = all(segment.shape == segments[0].shape for segment in segments)
+    batch = (torch.empty if equal else torch.zeros)(len(segments), *shape)
+    for row, segment in zip(batch, segments):
+        row[tuple(slice(size) for size in segment.shape)] = torch.from_numpy(segment)
+    return batch
 
 
 @torch.inference_mode()
@@ -32,7 +49,7 @@ def segment_logits(
     model.eval()
     logits = np.empty((len(segments), model.config.num_labels), dtype=np.float32)
     for rows in _equal_shapes([segment.shape for segment in segments], batch_size):
-        batch = torch.from_numpy(np.stack([segments[row] for row in rows]).astype(np.float32))
+        batch = stacked([segments[row] for row in rows])
         out = model(**{model.main_input_name: batch.to(model.device)}).logits
         logits[rows] = out.float().cpu().numpy()
     model.train(was_training)

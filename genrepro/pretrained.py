@@ -164,10 +164,10 @@ def _copy_weights(origin: Origin, target: Path, allow_pickle: bool) -> list[str]
 
 def _shards(index: Path, origin: Origin) -> list[str]:
     weight_map = _read_json(index, f"{INDEX} of {origin.name}").get("weight_map")
-    names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
+    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
     if not names or not all(isinstance(n, str) and SHARD_NAME.fullmatch(n) for n in names):
         raise PipelineError(f"{INDEX} of {origin.name} does not name its shards properly.")
-    return sorted(names)
+    return sorted(set(names))
 
 
 def _copy_safe(path: Path, name: str, target: Path, origin: Origin) -> str:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -66,13 +67,15 @@ def _end_with_dvc() -> None:
 
 def _disk_fault(error: Exception) -> str | None:
     """What is wrong with which disk and what to do, if that is behind an error."""
-    if any(words in str(error) for words in _FULL):
+    if code := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors'
+        error = OSError(int(code[1]), "")
+    elif "unexpected pos" in str(error):  # torch.save's
         error = OSError(errno.ENOSPC, "")
     if not isinstance(error, OSError) or error.errno not in _DISK_ERRORS:
         return None
     place = error.filename2 or error.filename  # a failed copy names its source first
     free = shutil.disk_usage(_folder_of(place or ".")).free / 1e6
-    return f"{place or 'the disk'}: {_DISK_ERRORS[error.errno]}".format(free=free)
+    return f"{place or Path.cwd()}: {_DISK_ERRORS[error.errno]}".format(free=free)
 
 
 def _folder_of(place: str | bytes) -> Path:
@@ -86,7 +89,6 @@ _DISK_ERRORS = {
     errno.EROFS: "the file system is read-only; make it writable",
     errno.EACCES: "permission denied; change the permissions",
 }
-_FULL = ("os error 28", "unexpected pos")  # how safetensors and torch.save say it
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, Trainer
 from genrepro import backbone
 from genrepro.encoded import Encoded, Part
 from genrepro.metric import ClipAccuracy
-from genrepro.predict import segment_logits
+from genrepro.predict import segment_logits, stacked
 from genrepro.scoring import average_segments
 
 RUNNING = "running training loss"  # its key in trainer_state.json
@@ -45,15 +45,12 @@ class Collator:
 
     def __call__(self, samples: list[tuple[np.ndarray, int]]) -> dict[str, torch.Tensor]:
         arrays = [features for features, _ in samples]
-        shape = tuple(max(sizes) for sizes in zip(*(array.shape for array in arrays)))
-        batch = np.zeros((len(arrays), *shape), dtype=np.float32)
-        for row, array in zip(batch, arrays):
-            row[tuple(slice(size) for size in array.shape)] = array  # the one copy: half to float
+        batch = stacked(arrays)
         targets = torch.tensor([target for _, target in samples])
-        inputs = {self.input_name: torch.from_numpy(batch), "labels": targets}
+        inputs = {self.input_name: batch, "labels": targets}
         lengths = torch.tensor([array.shape[0] for array in arrays])
-        if len(shape) == 1 and lengths.min() < shape[0]:
-            inputs["attention_mask"] = (torch.arange(shape[0]) < lengths[:, None]).long()
+        if batch.ndim == 2 and lengths.min() < batch.shape[1]:
+            inputs["attention_mask"] = (torch.arange(batch.shape[1]) < lengths[:, None]).long()
         return inputs
 
 
@@ -81,38 +78,14 @@ class ClipTrainer(Trainer):
     curve is the uninterrupted one's.
     """
 
-    def __init__(
-        self,
-        *args,
-        validation: Segments,
-        label_smoothing: float,
-        head_learning_rate: float | None,
-        **kwargs,
-    ) -> None:
+    def __init__(self, *args, validation: Segments, label_smoothing: float, **kwargs) -> None:
         super().__init__(*args, compute_loss_func=self._loss, **kwargs)
         self.validation, self.label_smoothing = validation, label_smoothing
-        self.head_learning_rate = head_learning_rate
         self.accuracy = ClipAccuracy(keep_in_memory=True)
         self.epoch_loss, self.epoch_steps = 0.0, 0
 
     def _get_train_sampler(self, *args) -> Shuffled:
         return Shuffled(len(self.train_dataset), self.args.seed)
-
-    def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
-        """AdamW, with the head in groups of its own where it has its own rate."""
-        optimizer = super().create_optimizer(*args, **kwargs)
-        if self.head_learning_rate is None:
-            return optimizer
-        named = self.model.named_parameters()
-        head = {id(parameter) for name, parameter in named if name.startswith(backbone.HEAD)}
-        for group in list(optimizer.param_groups):
-            own = [parameter for parameter in group["params"] if id(parameter) in head]
-            group["params"] = [
-                parameter for parameter in group["params"] if id(parameter) not in head
-            ]
-            if own:
-                optimizer.add_param_group(group | {"params": own, "lr": self.head_learning_rate})
-        return optimizer
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)

@@ -67,7 +67,6 @@ def fine_tune(
         eval_dataset=Segments(encoded, parts["validation"]),
         validation=Segments(encoded, parts["validation"]),
         label_smoothing=train.label_smoothing,
-        head_learning_rate=train.head_learning_rate,
         data_collator=Collator(encoded.input_name),
         callbacks=callbacks,
     )

@@ -88,7 +88,13 @@ def _write(frame: pd.DataFrame, calibrated: pd.DataFrame, result: dict, mistakes
         for name, each in (("as trained", frame), ("after temperature", calibrated))
     )
     recall = pd.DataFrame(
-        {"label": label, "recall": figures["recall"]} for label, figures in result["labels"].items()
+        {
+            "label": label,
+            "recall": figures["recall"],
+            **figures["recall_interval"],
+            "clips": figures["clips"],
+        }
+        for label, figures in result["labels"].items()
     )
     with staged(PREDICTIONS) as draft:
         frame.to_csv(draft, index=False, lineterminator="\n")

@@ -79,7 +79,7 @@ def test_an_experiment_is_run_shown_and_compared(repo, tmp_path):
     assert ran(said) == ["train", "evaluate", "export"]
     assert "train.batch_size" in tried.dvc("params", "diff")
     rows = json.loads(tried.run("dvc", "metrics", "diff", "--all", "--json").stdout)
-    files = rows["diff"] if "diff" in rows else rows
+    files = rows.get("diff", rows)
     assert files["metrics/test.json"]["accuracy"].keys() >= {"old", "new"}
     table = tried.run("dvc", "exp", "show", "--csv").stdout.splitlines()
     columns = table[0].split(",")

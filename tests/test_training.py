@@ -136,18 +136,6 @@ def test_stopped_by_a_signal_it_goes_on_to_the_same_bytes(
         assert curve.read_bytes() == (uninterrupted[2] / relative).read_bytes(), relative
 
 
-def test_the_head_can_have_a_rate_of_its_own(made, tmp_path):
-    """With a rate that moves nothing for the rest, only the head is trained."""
-    start, _ = train(made, tmp_path / "start", epochs=1, rate=1e-12)
-    model, outcome = train(made, tmp_path / "own", rate=1e-12, head_learning_rate=3e-3)
-    before = dict(start.named_parameters())
-    moved = {
-        name for name, now in model.named_parameters() if (now - before[name]).abs().max() > 1e-4
-    }
-    assert moved and all(name.startswith(backbone.HEAD) for name in moved)
-    assert outcome.loss < train(made, tmp_path / "same", rate=1e-12)[1].loss - 0.01
-
-
 def test_a_checkpoint_that_was_cut_while_it_was_written_is_passed_over(tmp_path):
     for step, state in ((3, "{}"), (12, "{}"), (15, '{"cut'), (18, None)):
         (tmp_path / f"checkpoint-{step}").mkdir()

@@ -91,7 +91,10 @@ def load_card(folder: Path) -> Card | None:
     try:
         if path.stat().st_size > MAX_CARD_BYTES:
             raise PipelineError(f"{path} is larger than {MAX_CARD_BYTES} bytes: it is no card.")
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it holds an alias (*name); a few of them can stand for gigabytes")
+        raw = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         words = " ".join(str(error).split())[:300]
         raise PipelineError(f"{path} is not readable as YAML: {words}.") from None

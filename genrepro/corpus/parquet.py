@@ -32,7 +32,15 @@ def take(card: Parquet, shelf: Shelf) -> None:
         for file, path in _files(card, split):
             try:
                 _take_file(card, file, path, part, shelf)
-            except (ArrowException, DatasetsError, UnicodeDecodeError, ValueError) as error:
+            except (
+                ArrowException,
+                DatasetsError,
+                UnicodeDecodeError,
+                ValueError,
+                OSError,
+            ) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise  # the disk; runtime.run says what to do
                 words = " ".join(str(error.__cause__ or error).split())[:200]
                 raise PipelineError(f"{file} of {card.repo} is not readable: {words}.") from None
 

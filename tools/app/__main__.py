@@ -40,10 +40,10 @@ def main() -> None:
             footer_links=[],
             **page.LOOK,
         )
-    except OSError as error:
+    except OSError:  # gradio's own words tell of its environment variables
         raise PipelineError(
-            f"{args.host}:{args.port or 7860} cannot be listened on ({error}); "
-            "choose another --port."
+            f"{args.host}:{args.port or '7860 to 7959'} cannot be listened on, mostly because "
+            "another program does; choose another --port."
         ) from None
     say(f"The app is at {address} (Ctrl-C ends it)")
     # While the person looks around: the first verdict then does not wait for imports.

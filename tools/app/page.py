@@ -18,12 +18,21 @@ LOOK = {
         neutral_hue="slate",
         radius_size="sm",
         font=FONTS,
-        font_mono=["ui-monospace", "DejaVu Sans Mono", "monospace"],
+        font_mono=FONTS,
     ),
     "css": """
         .gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
+        .gradio-container, .gradio-container main { width: 100% !important; }
+        .controls { align-items: end; }
+        .choices .wrap { max-height: 620px; overflow-y: auto; flex-wrap: nowrap;
+                         flex-direction: column; }
+        .merit { align-self: center; min-width: 420px; flex: 1; }
+        .merit table, .merit thead, .merit tbody, .merit tr { border: none !important; }
+        .merit th, .merit td {
+            border-style: none none solid !important; border-color: #9aa3ad55 !important; }
         .notice { padding: 14px 18px; border-left: 4px solid #d9772b; background: #d9772b1a;
                   border-radius: 4px; }
+        .notice .notice { padding: 0; border: none; background: none; }
     """,
 }
 WAVE = gr.WaveformOptions(waveform_color="#b9cfe6", waveform_progress_color="#2f6db3")
@@ -76,10 +85,10 @@ def _or_nothing(words: Callable[[], str]) -> Callable[[], str]:
 
 def _listen(page: gr.Blocks) -> None:
     missing = _notice()
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="controls"):
         label = gr.Dropdown([sounds.ANY], value=sounds.ANY, label="Label")
         part = gr.Dropdown([sounds.ANY, *sounds.PARTS], value=sounds.ANY, label="Part")
-        another = gr.Button("Other clips", variant="primary")
+        another = gr.Button("Other clips", variant="primary", scale=0, min_width=180)
     players: list[gr.components.Component] = []
     for _ in range(PLAYERS // 2):
         with gr.Row():
@@ -131,11 +140,11 @@ def _classify() -> None:
                 waveform_options=WAVE,
                 buttons=[],
             )
-            test_clip = gr.Button("Take a random test clip")
+            test_clip = gr.Button("Take a random test clip", size="md")
         with gr.Column():
             verdict = gr.Label(label="Verdict", num_top_classes=10)
             words = gr.Markdown()
-    over_time = gr.Plot(label="Verdict over time", visible=False)
+    over_time = gr.Plot(show_label=False, visible=False)
     shown = [missing, verdict, words, over_time]
     sound.change(classify, sound, shown, show_progress="minimal", api_visibility="private")
     test_clip.click(random_test_clip, outputs=[missing, sound], **QUIET)
@@ -168,7 +177,7 @@ def _mistakes(page: gr.Blocks) -> None:
     missing = _notice()
     with gr.Row(visible=False) as content:
         with gr.Column(scale=2, min_width=300):
-            choice = gr.Radio([], label="Surest mistakes first")
+            choice = gr.Radio([], label="Surest mistakes first", elem_classes="choices")
         with gr.Column(scale=3, min_width=420):
             caption = gr.Markdown()
             player = gr.Audio(interactive=False, waveform_options=WAVE, **PLAIN)
@@ -216,17 +225,16 @@ def mistake(clip: str | None) -> list:
 
 def _runs(page: gr.Blocks) -> None:
     missing = _notice()
-    merit = gr.Dataframe(headers=["figure", "value", "interval"], interactive=False, **PLAIN)
     plots = {}
+    with gr.Row():
+        merit = gr.Markdown(elem_classes="merit")
+        plots["recall"] = gr.Plot(show_label=False, min_width=420)
     plots["curves"] = gr.Plot(show_label=False)
     with gr.Row():
         plots["confusion"] = gr.Plot(show_label=False, min_width=420)
-        with gr.Column(min_width=420):
-            plots["recall"] = gr.Plot(show_label=False)
-            plots["reliability"] = gr.Plot(show_label=False)
-    page.load(
-        lambda: runs(list(plots)), outputs=[missing, merit, *plots.values()], **QUIET
-    )  # fmt: skip
+        plots["reliability"] = gr.Plot(show_label=False, min_width=420)
+    shown = [missing, merit, *plots.values()]
+    page.load(lambda: runs(list(plots)), outputs=shown, **QUIET)
 
 
 def runs(names: list[str]) -> list:
@@ -240,7 +248,7 @@ def runs(names: list[str]) -> list:
             faults[str(error)] = None
             return gr.update(value=None, visible=False)
 
-    shown = [attempt(sounds.figures_of_merit)]
+    shown = [attempt(sounds.merit)]
     shown += [attempt(pictures.FIGURES[name]) for name in names]
     error = PipelineError("\n\n".join(faults)) if faults else None
     return [notice(error), *shown]

@@ -162,23 +162,24 @@ def headline() -> str:
     )
 
 
-def figures_of_merit() -> list[list[str]]:
-    """Rows of name, value and interval, as metrics/test.json has them."""
+def merit() -> str:
+    """A table in Markdown of what metrics/test.json and metrics/validation.json hold."""
     test, validation = results.test(), results.validation()
-    names = {
-        "accuracy": "test accuracy",
-        "macro_f1": "test macro F1",
-        "loss": "test loss",
-        "calibration_error": "test calibration error",
-    }
     rows = [
-        [name, f"{test[key]:.3f}", _interval(test[f"{key}_interval"])]
-        for key, name in names.items()
+        _row("**test accuracy**", test, "accuracy"),
+        _row("test macro F1", test, "macro_f1"),
+        _row("test loss", test, "loss"),
+        _row("test calibration error", test, "calibration_error"),
+        f"| validation accuracy, epoch {validation['epoch']} | {validation['accuracy']:.3f} | |",
     ]
-    if (by_group := test.get("accuracy_by_group_interval")) and test["units"] < test["clips"]:
-        rows.insert(1, [f"… resampling {test['units']} groups", "", _interval(by_group)])
-    kept = f"validation accuracy, epoch {validation['epoch']}"
-    return [*rows, [kept, f"{validation['accuracy']:.3f}", ""]]
+    if test["units"] < test["clips"]:
+        by_group = _interval(test["accuracy_by_group_interval"])
+        rows.insert(1, f"| the same, resampling {test['units']} groups | | {by_group} |")
+    return "\n".join(["| | | interval |", "|:--|--:|:--|", *rows])
+
+
+def _row(name: str, test: dict, key: str) -> str:
+    return f"| {name} | {test[key]:.3f} | {_interval(test[f'{key}_interval'])} |"
 
 
 def _interval(interval: dict) -> str:

@@ -1,0 +1,109 @@
+"""Training steps as 🤗 Trainer does them, timed from the epoch's start: so with their batches."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModelForAudioClassification,
+    HubertConfig,
+    PreTrainedModel,
+    SequenceFeatureExtractor,
+    Trainer,
+    TrainerCallback,
+)
+
+from benchmarks import course
+from benchmarks.pairs import cpu_seconds
+from benchmarks.read import training_part
+from genrepro import backbone
+from genrepro.encoded import Encoded
+from genrepro.params import Train
+from genrepro.trainer import ClipTrainer, Collator, Segments
+from genrepro.training import arguments
+from stages import encode
+
+
+class Watch(TrainerCallback):
+    """Stops after so many steps; keeps the seconds of each, the first one's left out if more."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.marks = steps, []
+
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+        self.marks.append((time.perf_counter(), cpu_seconds()))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.marks.append((time.perf_counter(), cpu_seconds()))
+        control.should_training_stop = len(self.marks) > self.steps
+        return control
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        control.should_evaluate = control.should_save = control.should_log = False
+        return control
+
+    def a_step(self) -> dict[str, float]:
+        (wall, cpu), (last_wall, last_cpu) = self.marks[self.steps > 1], self.marks[-1]
+        steps = len(self.marks) - 1 - (self.steps > 1)
+        return {"wall": (last_wall - wall) / steps, "cpu": (last_cpu - cpu) / steps}
+
+
+def classifier(config: HubertConfig, freeze: str = "nothing") -> PreTrainedModel:
+    torch.manual_seed(0)
+    model = AutoModelForAudioClassification.from_config(config)
+    backbone.freeze(model, freeze)
+    return model
+
+
+def course_steps(
+    model: PreTrainedModel,
+    encoded: Dataset,
+    extractor: SequenceFeatureExtractor,
+    batch_size: int,
+    steps: int,
+) -> dict[str, float]:
+    """Seconds of one of the course's steps."""
+    watch = Watch(steps)
+    trainer = Trainer(
+        model,
+        course.arguments(Path("course"), batch_size),
+        train_dataset=encoded,
+        processing_class=extractor,
+        callbacks=[watch],
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        trainer.train()
+    return watch.a_step()
+
+
+def our_steps(
+    model: PreTrainedModel, segments: Segments, train: Train, steps: int
+) -> dict[str, float]:
+    """Seconds of one of this pipeline's steps, which validates and saves after the epoch alone."""
+    watch = Watch(steps)
+    args = arguments(train, train.learning_rate, 0, Path("ours"))
+    trainer = ClipTrainer(
+        model=model,
+        args=args,
+        train_dataset=segments,
+        eval_dataset=segments,
+        validation=segments,
+        label_smoothing=train.label_smoothing,
+        data_collator=Collator(segments.encoded.input_name),
+        callbacks=[watch],
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        trainer.train()
+    return watch.a_step()
+
+
+def encoded_here() -> Segments:
+    """Run the encode stage on the clips of the current folder."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        encode.main()
+    return training_part(Encoded.open(encode.ENCODED))
