@@ -12,7 +12,7 @@ from hub_contents import DISTILHUBERT_CONFIG
 TINY = {
     "encode": [],
     "read": [],
-    "memory": ["--few", "2", "--many", "3"],
+    "memory": ["--few", "2", "--many", "3", "--pairs", "1"],
     "step": ["--batch", "1", "--threads", "1"],
     "train": ["--narrow", "--threads", "1"],
     "inference": ["--narrow", "--threads", "1", "--parity", "1", "--batches", "1", "2"],
@@ -34,7 +34,7 @@ def test_a_benchmark_runs(name, tmp_path):
     assert found["rows"]
     for row in found["rows"]:
         assert 0 < row["ratio"]["low"] <= row["ratio"]["median"] <= row["ratio"]["high"]
-        assert len(row["course"]["values"]) == len(row["ours"]["values"]) == 2
+        assert len(row["course"]["values"]) == len(row["ours"]["values"])
     assert str(tmp_path) not in json.dumps(found)
     table = run("benchmarks.table", "--results", str(tmp_path))
     assert found["rows"][0]["what"] in table
