@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,6 @@ class Tally:
     kills: int = 0
     half_written: int = 0  # kills that left something of the stage's outputs behind
     resumed: int = 0  # runs that went on from finished work
-    moments: list[float] = field(default_factory=list)  # seconds into the stage
     compared: int = 0  # outputs
 
 
@@ -249,7 +248,6 @@ class Torture:
                     self.seconds[stage] = (self.seconds[stage] + seconds) / 2
                 return run
             tally.kills += 1
-            tally.moments.append(moment)
             tally.half_written += self.place.left_behind(stage)
             again = self.random.random() < AGAIN
             moment = self.random.random() * self.seconds[stage] if again else None
