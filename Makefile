@@ -5,7 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help install repro test app pictures lint lock clean
+.PHONY: help install repro test torture app pictures lint lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -24,6 +24,9 @@ repro: install ## run the pipeline: only what changed since last time
 test: install ## the tests, and the style
 	ruff check . && ruff format --check .
 	pytest
+
+torture: install ## kill every stage at random moments, at least 70 times; half an hour
+	python -m tests.torture --kills 70
 
 app: install ## listen, classify, hear the mistakes, see the run: in a browser, on this machine alone
 	python -m tools.app
