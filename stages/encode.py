@@ -33,12 +33,7 @@ def main() -> None:
         longest = max(float(clip["seconds"]) for clip in clips)
         extractor = adapted(BACKBONE, params.encode, longest)
         shards = _shards(clips)
-        partial = resume.folder(
-            "encode",
-            {"extractor": extractor.to_dict(), "clips": [clip["sha256"] for clip in clips]},
-            [__file__, audio.__file__, features.__file__, encoded.__file__],
-            ["numpy", "pyarrow", "soundfile", "soxr", "torch", "transformers"],
-        )
+        partial = unfinished(extractor, clips)
         extractor.save_pretrained(partial)
         _encode(shards, partial)
         _finish(partial, len(shards))
@@ -65,6 +60,19 @@ def adapted(backbone: Path, encode: Encode, longest: float) -> features.Extracto
             f"work with ({' '.join(str(e).split())[:150]}); take it from a model of the same kind."
         ) from None
     return extractor
+
+
+def unfinished(extractor: features.Extractor, clips: list[dict[str, str]]) -> Path:
+    """Where the shards of these very clips are: under these names, with these bytes."""
+    return resume.folder(
+        "encode",
+        {
+            "extractor": extractor.to_dict(),
+            "clips": [(clip["clip"], clip["sha256"]) for clip in clips],
+        },
+        [__file__, audio.__file__, features.__file__, encoded.__file__],
+        ["numpy", "pyarrow", "soundfile", "soxr", "torch", "transformers"],
+    )
 
 
 def _read_clips() -> list[dict[str, str]]:

@@ -93,3 +93,16 @@ def test_a_clip_of_the_split_that_is_not_encoded_is_named(tmp_path):
     split.write_text("clip,label,split\nzz,y,train\na,x,train\n")
     with pytest.raises(PipelineError, match="zz"):
         read_parts(split, Encoded.open(tmp_path))
+
+
+def test_shards_of_clips_that_were_renamed_are_not_gone_on_with(in_tmp):
+    from transformers import Wav2Vec2FeatureExtractor
+
+    from stages.encode import unfinished
+
+    extractor = Wav2Vec2FeatureExtractor()
+    clips = [{"clip": name, "sha256": "0" * 64} for name in ("a", "b")]
+    first = unfinished(extractor, clips)
+    assert unfinished(extractor, clips) == first
+    assert unfinished(extractor, [clips[0], clips[1] | {"clip": "c"}]) != first
+    assert unfinished(extractor, [clips[0], clips[1] | {"sha256": "1" * 64}]) != first
