@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from genrepro import audio, encoded, features, parallel, resume
-from genrepro.params import Encode, load
-from genrepro.runtime import PipelineError, measured, remove, run, say, staged
+from genrepro.params import load
+from genrepro.runtime import measured, remove, run, say, staged
 
 CLIPS = Path("data/clips.csv")
 BACKBONE = Path("models/backbone")
@@ -31,7 +31,8 @@ def main() -> None:
     with measured("encode") as figures:
         clips = _read_clips()
         longest = max(float(clip["seconds"]) for clip in clips)
-        extractor = adapted(BACKBONE, params.encode, longest)
+        torch.set_num_threads(1)  # processes are forked later, and threads would not come along
+        extractor = features.adapt(features.load(BACKBONE), params.encode, longest)
         shards = _shards(clips)
         partial = unfinished(extractor, clips)
         extractor.save_pretrained(partial)
@@ -41,25 +42,6 @@ def main() -> None:
         figures["clips"] = len(clips)
         figures["mb_per_clip"] = round(size / 1e6 / len(clips), 3)
     say(f"encoded {len(clips)} clips in segments of {extractor.segment_seconds:g} s")
-
-
-def adapted(backbone: Path, encode: Encode, longest: float) -> features.Extractor:
-    """The backbone's extractor, fitted to clips of up to `longest` seconds and tried on noise.
-
-    Raises:
-        PipelineError: its file holds a value that it cannot work with.
-    """
-    torch.set_num_threads(1)  # processes are forked later, and threads would not come along
-    noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
-    try:
-        extractor = features.adapt(features.load(backbone), encode, longest)
-        features.segments(extractor, noise)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        raise PipelineError(
-            f"{backbone}/preprocessor_config.json holds a value that its feature extractor cannot "
-            f"work with ({' '.join(str(e).split())[:150]}); take it from a model of the same kind."
-        ) from None
-    return extractor
 
 
 def unfinished(extractor: features.Extractor, clips: list[dict[str, str]]) -> Path:

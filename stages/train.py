@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from dvclive import Live
-from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedModel
 
 from genrepro import (
     backbone,
@@ -20,8 +18,8 @@ from genrepro import (
     trainer,
     training,
 )
-from genrepro.params import Train, load
-from genrepro.runtime import PipelineError, measured, run, say, sha256, staged, write_json
+from genrepro.params import load
+from genrepro.runtime import measured, run, say, sha256, staged, write_json
 
 BACKBONE = Path("models/backbone")
 ENCODED = Path("data/encoded")
@@ -37,7 +35,7 @@ def main() -> None:
         corpus = encoded.Encoded.open(ENCODED)
         parts, labels = encoded.read_parts(SPLIT, corpus)
         extractor = features.load(ENCODED)
-        model, pretrained = built(BACKBONE, labels, extractor, params.train, params.seed)
+        model, pretrained = backbone.build(BACKBONE, labels, extractor, params.train, params.seed)
         rate = params.train.learning_rate if pretrained else params.train.scratch_learning_rate
         say(_plan(model, parts, labels, pretrained, rate))
         checkpoints = _checkpoints(params, corpus)
@@ -60,23 +58,6 @@ def main() -> None:
         resume.discard(checkpoints)
         figures["clips"] = len(parts["train"].clips)
     say(f"kept epoch {outcome.epoch}: validation accuracy {outcome.accuracy:.3f}")
-
-
-def built(
-    folder: Path, labels: list[str], extractor: features.Extractor, train: Train, seed: int
-) -> tuple[PreTrainedModel, bool]:
-    """As backbone.build; a config.json that no model can be made from is one sentence too."""
-    try:
-        return backbone.build(folder, labels, extractor, train, seed)
-    except _CONFIG_FAULTS as error:
-        words = " ".join(str(error).split())[:150]
-        raise PipelineError(
-            f"no model can be made from {folder}/config.json ({words}); fetch it from its author."
-        ) from None
-
-
-_CONFIG_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError)
-_CONFIG_FAULTS += (ValueError, StrictDataclassError)  # transformers checks few of its values
 
 
 def _plan(model, parts, labels, pretrained: bool, rate: float) -> str:
