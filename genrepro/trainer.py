@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,36 +22,44 @@ from genrepro.scoring import average_segments
 RUNNING = "running training loss"  # its key in trainer_state.json
 
 
-class Segments(Dataset):
-    """A part's segments with their targets, read from the memory map when asked for."""
+Sample = tuple[np.ndarray, int, int]  # what the model is fed, how long its segment is, the target
 
-    def __init__(self, encoded: Encoded, part: Part) -> None:
-        self.encoded, self.part = encoded, part
+
+class Segments(Dataset):
+    """A part's segments with their targets, read from the memory map when asked for.
+
+    Args:
+        lengths: of the segments, where `encoded` holds what a part of the model made of them.
+    """
+
+    def __init__(self, encoded: Encoded, part: Part, lengths: list[int] | None = None) -> None:
+        self.encoded, self.part, self.lengths = encoded, part, lengths
 
     def __len__(self) -> int:
         return len(self.part.rows)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self.encoded[self.part.rows[index]], self.part.targets[self.part.clip_of[index]]
+    def __getitem__(self, index: int) -> Sample:
+        features = self.encoded[self.part.rows[index]]
+        length = len(features) if self.lengths is None else self.lengths[index]
+        return features, length, self.part.targets[self.part.clip_of[index]]
 
 
 @dataclass(frozen=True)
 class Collator:
     """Stack segments into one float32 batch, zero-padded along the only axis that may differ.
 
-    Waveforms of unequal length also get an attention mask, as in the course; equal ones need none.
+    Segments of unequal length also get an attention mask, as in the course; equal ones need none.
+    Only waveforms can be unequal: spectrograms are filled up by their feature extractors.
     """
 
     input_name: str
 
-    def __call__(self, samples: list[tuple[np.ndarray, int]]) -> dict[str, torch.Tensor]:
-        arrays = [features for features, _ in samples]
-        batch = stacked(arrays)
-        targets = torch.tensor([target for _, target in samples])
-        inputs = {self.input_name: batch, "labels": targets}
-        lengths = torch.tensor([array.shape[0] for array in arrays])
-        if batch.ndim == 2 and lengths.min() < batch.shape[1]:
-            inputs["attention_mask"] = (torch.arange(batch.shape[1]) < lengths[:, None]).long()
+    def __call__(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
+        arrays, lengths, targets = zip(*samples)
+        inputs = {self.input_name: stacked(arrays), "labels": torch.tensor(targets)}
+        if min(lengths) < max(lengths):
+            inside = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+            inputs["attention_mask"] = inside.long()
         return inputs
 
 
@@ -120,11 +129,7 @@ class ClipTrainer(Trainer):
         return loss / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """Accuracy and cross-entropy over the validation clips.
-
-        `selection` is accuracy with ties broken by the lower loss: the added term stays below half
-        of what one clip is worth.
-        """
+        """Accuracy and cross-entropy over the validation clips, and what ranks the epochs."""
         segments = [self.validation[index][0] for index in range(len(self.validation))]
         with self.compute_loss_context_manager():
             logits = segment_logits(self.model, segments, self.args.per_device_eval_batch_size)
@@ -135,10 +140,21 @@ class ClipTrainer(Trainer):
         accuracy = self.accuracy.compute(
             predictions=logits.argmax(axis=1), references=part.targets
         )["accuracy"]
-        selection = accuracy + np.exp(-loss) / (2 * len(part.targets))
-        metrics = {"eval_accuracy": accuracy, "eval_loss": loss, "eval_selection": selection}
+        metrics = {
+            "eval_accuracy": accuracy,
+            "eval_loss": loss,
+            "eval_selection": selection(accuracy, loss, len(part.targets)),
+        }
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+
+def selection(accuracy: float, loss: float, clips: int) -> float:
+    """Rank an epoch by accuracy, and among equals by the lower loss.
+
+    What is added stays below half of what one of the clips is worth.
+    """
+    return accuracy + math.exp(-loss) / (2 * clips)

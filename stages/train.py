@@ -11,6 +11,7 @@ from genrepro import (
     callbacks,
     encoded,
     features,
+    frozen,
     metric,
     predict,
     resume,
@@ -39,9 +40,15 @@ def main() -> None:
         rate = params.train.learning_rate if pretrained else params.train.scratch_learning_rate
         say(_plan(model, parts, labels, pretrained, rate))
         checkpoints = _checkpoints(params, corpus)
-        with Live(str(CURVES), dvcyaml=None, save_dvc_exp=False) as live:
+        model.to(training.choose_device(params.train))
+        heard = {part: parts[part] for part in ("train", "validation")}
+        batch = params.train.batch_size
+        with (
+            frozen.recalled(model, corpus, heard, batch, checkpoints / "front") as segments,
+            Live(str(CURVES), dvcyaml=None, save_dvc_exp=False) as live,
+        ):
             outcome = training.fine_tune(
-                model, corpus, parts, params.train, rate, params.seed, checkpoints, live
+                model, segments, params.train, rate, params.seed, checkpoints, live
             )
         with staged(FINETUNED) as draft:
             model.save_pretrained(draft)
@@ -78,6 +85,7 @@ def _checkpoints(params, corpus: encoded.Encoded) -> Path:
         callbacks,
         encoded,
         features,
+        frozen,
         metric,
         predict,
         scoring,
