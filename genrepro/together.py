@@ -21,9 +21,9 @@ from torch import distributed
 from genrepro import ranks
 from genrepro.runtime import PipelineError
 
-SAME_FAULT = 3.0  # seconds in which rank 0 comes upon a fault that all ranks have
+PATIENCE = 10.0  # seconds in which rank 0 comes upon a fault that all ranks have
 POLL = 0.1
-FAILED = "failed"
+SPOKEN = "spoken"
 
 
 def meet(place: str) -> None:
@@ -56,9 +56,9 @@ def _store() -> distributed.Store:
 def one_voice(main: Callable[[], None]) -> Callable[[], None]:
     """Make `main` end all ranks with one sentence, whichever of them has something to say.
 
-    Rank 0 says its own PipelineError at once. Any other error is either one that rank 0 has as
-    well, or the loss of a rank that has said why: by the time it is raised again, the launcher has
-    ended this process.
+    Rank 0 says its own PipelineError at once. Another error may be one that rank 0 has as well, or
+    the loss of a rank that has said why: it is raised again if nobody has spoken after a while, and
+    if the launcher has not ended this process by then.
     """
 
     @functools.wraps(main)
@@ -67,17 +67,31 @@ def one_voice(main: Callable[[], None]) -> Callable[[], None]:
         try:
             main()
         except KeyboardInterrupt:  # by a person, or by the launcher since a rank failed
-            if ranks.rank() or (ranks.world() > 1 and _store().check([FAILED])):
+            if ranks.rank() or _somebody_spoke():
                 sys.exit(1)
             raise
         except Exception as error:
-            if ranks.world() > 1 and (ranks.rank() or not isinstance(error, PipelineError)):
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the launcher ends it
-                time.sleep(SAME_FAULT)
-                _store().set(FAILED, "")
+            if ranks.rank() or not isinstance(error, PipelineError):
+                _let_others_speak()
+            if ranks.world() > 1:
+                _store().set(SPOKEN, "")
             raise
 
     return said_once
+
+
+def _somebody_spoke() -> bool:
+    return ranks.world() > 1 and _store().check([SPOKEN])
+
+
+def _let_others_speak() -> None:
+    """Wait a while, and end this process in silence as soon as another has said what is wrong."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the launcher's way to end it
+    end = time.monotonic() + (PATIENCE if ranks.world() > 1 else 0)
+    while time.monotonic() < end:
+        if _somebody_spoke():
+            sys.exit(1)
+        time.sleep(POLL)
 
 
 def _end_with_dvc() -> None:

@@ -115,6 +115,7 @@ def arguments(
         lr_scheduler_type="linear",
         weight_decay=train.weight_decay,
         activation_checkpointing=train.gradient_checkpointing,
+        ddp_find_unused_parameters=True,  # HuBERT's mask, layers that are dropped
         use_cpu=device == "cpu",
         seed=seed,
         eval_strategy="epoch",
