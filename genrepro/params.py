@@ -51,6 +51,7 @@ class Encode(Section):
     segment_seconds: float = Field(gt=0)
     hop_seconds: float | None = Field(gt=0)
     normalize: bool
+    launcher: str = Field(min_length=1)
 
 
 class Train(Section):
@@ -70,6 +71,7 @@ class Train(Section):
     gradient_checkpointing: bool
     device: Literal["auto", "cpu", "cuda"]
     deterministic: bool
+    launcher: str = Field(min_length=1)
 
     @model_validator(mode="after")
     def _batches_divide(self) -> Train:
@@ -79,10 +81,6 @@ class Train(Section):
                 f"batch_size ({self.batch_size}), so that accumulated gradients make it up"
             )
         return self
-
-    @property
-    def accumulation_steps(self) -> int:
-        return self.effective_batch_size // self.batch_size
 
 
 class Evaluate(Section):

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from genrepro import interrupts
+from genrepro import interrupts, ranks
 
 SPEED_DIR = Path("metrics/speed")
 WORK_DIR = Path(".resume")  # unfinished work and locks; not in Git, and no output of a stage
@@ -140,8 +140,12 @@ def measured(stage: str) -> Iterator[dict[str, object]]:
     """Write the seconds and peak memory of the block to metrics/speed/<stage>.json.
 
     Yields a dict to which the block adds figures of its own. Nothing depends on these files.
+    Of a launcher's processes, rank 0 takes the stage's lock and writes its own figures.
     """
     figures: dict[str, object] = {}
+    if ranks.rank():
+        yield figures
+        return
     start = time.perf_counter()
     with _alone(stage):
         yield figures
@@ -172,7 +176,8 @@ _SELF_AND_CHILDREN = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 
 def workers() -> int:
-    """How many processes to use: GENREPRO_WORKERS, or every core this process may run on.
+    """How many processes to use: GENREPRO_WORKERS, or every core this process may run on, shared
+    with the others that a launcher started here.
 
     Raises:
         PipelineError: GENREPRO_WORKERS is not a whole number of at least 1.
@@ -180,12 +185,14 @@ def workers() -> int:
     asked = os.environ.get("GENREPRO_WORKERS", "")
     if not asked:
         can_ask = hasattr(os, "sched_getaffinity")  # Linux
-        return len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
+        return max(1, cores // ranks.local_world())
     if not asked.isdecimal() or int(asked) < 1:
         raise PipelineError(f"GENREPRO_WORKERS must be a whole number from 1, not {asked!r}.")
     return int(asked)
 
 
 def say(line: str) -> None:
-    """Print a line of progress at once, also into a pipe."""
-    print(line, flush=True)
+    """Print a line of progress at once, also into a pipe; under a launcher, rank 0 alone does."""
+    if ranks.rank() == 0:
+        print(line, flush=True)

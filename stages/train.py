@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 
 from dvclive import Live
 
-from genrepro import (
-    backbone,
-    callbacks,
-    encoded,
-    features,
-    frozen,
-    metric,
-    predict,
-    resume,
-    scoring,
-    trainer,
-    training,
-)
+from genrepro import backbone, encoded, features, frozen, ranks, resume, together, training
 from genrepro.params import load
 from genrepro.runtime import measured, run, say, sha256, staged, write_json
 
@@ -28,10 +18,14 @@ SPLIT = Path("data/split.csv")
 FINETUNED = Path("models/finetuned")
 CURVES = Path("metrics/train")
 VALIDATION = Path("metrics/validation.json")
+CODE = sorted(
+    module.__file__ for name, module in sys.modules.items() if name.startswith("genrepro.")
+)
 
 
 def main() -> None:
     params = load()
+    training.accumulation_steps(params.train, ranks.world())  # impossible: said before any work
     with measured("train") as figures:
         corpus = encoded.Encoded.open(ENCODED)
         parts, labels = encoded.read_parts(SPLIT, corpus)
@@ -39,17 +33,19 @@ def main() -> None:
         model, pretrained = backbone.build(BACKBONE, labels, extractor, params.train, params.seed)
         rate = params.train.learning_rate if pretrained else params.train.scratch_learning_rate
         say(_plan(model, parts, labels, pretrained, rate))
-        checkpoints = _checkpoints(params, corpus)
-        model.to(training.choose_device(params.train))
+        with together.rank_0_first("start"):  # which has the stage's lock, and clears up
+            checkpoints = _checkpoints(params, corpus)
         heard = {part: parts[part] for part in ("train", "validation")}
-        batch = params.train.batch_size
+        front = checkpoints / "front"
         with (
-            frozen.recalled(model, corpus, heard, batch, checkpoints / "front") as segments,
-            Live(str(CURVES), dvcyaml=None, save_dvc_exp=False) as live,
+            frozen.recalled(model, corpus, heard, params.train, front) as segments,
+            _curves() as live,
         ):
             outcome = training.fine_tune(
                 model, segments, params.train, rate, params.seed, checkpoints, live
             )
+        if ranks.rank():
+            return
         with staged(FINETUNED) as draft:
             model.save_pretrained(draft)
             extractor.save_pretrained(draft)
@@ -67,6 +63,12 @@ def main() -> None:
     say(f"kept epoch {outcome.epoch}: validation accuracy {outcome.accuracy:.3f}")
 
 
+def _curves() -> contextlib.AbstractContextManager[Live | None]:
+    if ranks.rank():
+        return contextlib.nullcontext()
+    return Live(str(CURVES), dvcyaml=None, save_dvc_exp=False)
+
+
 def _plan(model, parts, labels, pretrained: bool, rate: float) -> str:
     sizes = ", ".join(f"{len(part.clips)} {name}" for name, part in parts.items())
     start = "pretrained" if pretrained else "from scratch"
@@ -80,30 +82,19 @@ def _plan(model, parts, labels, pretrained: bool, rate: float) -> str:
 def _checkpoints(params, corpus: encoded.Encoded) -> Path:
     """Where this very training's checkpoints are; other inputs, parameters or code find others."""
     weights = [*sorted(BACKBONE.glob("*.safetensors")), BACKBONE / "config.json", SPLIT]
-    modules = [
-        backbone,
-        callbacks,
-        encoded,
-        features,
-        frozen,
-        metric,
-        predict,
-        scoring,
-        trainer,
-        training,
-    ]
     return resume.folder(
         "train",
         {
             "train": params.train.model_dump(),
+            "processes": ranks.world(),
             "seed": params.seed,
             "encoded": corpus.digest,
             "files": {path.name: sha256(path) for path in weights},
         },
-        [__file__, *(module.__file__ for module in modules)],
+        [__file__, *CODE],
         ["accelerate", "numpy", "safetensors", "torch", "transformers"],
     )
 
 
 if __name__ == "__main__":
-    run(main)
+    run(together.one_voice(main))
