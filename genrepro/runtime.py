@@ -92,6 +92,7 @@ _DISK_ERRORS = {
     errno.EFBIG: "no file may grow so large here; raise the limit (`ulimit -f`)",
     errno.EROFS: "the file system is read-only; make it writable",
     errno.EACCES: "permission denied; change the permissions",
+    errno.EPERM: "this may not be changed; make it writable",  # an immutable folder
 }
 
 
@@ -115,7 +116,11 @@ def staged(target: Path) -> Iterator[Path]:
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            error.filename = str(path)  # it names a file in it, without its folder
+            raise
     else:
         path.unlink(missing_ok=True)
 
