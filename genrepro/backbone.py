@@ -94,7 +94,19 @@ def _config(folder: Path, labels: list[str], train: Train):
         )
     if train.weighted_layer_sum:
         config.use_weighted_layer_sum = True
+    if train.layers:
+        _keep_layers(config, train.layers)
     return config
+
+
+def _keep_layers(config, count: int) -> None:
+    """The first layers alone: weights of the others find no place and are not loaded."""
+    if count > config.num_hidden_layers:
+        raise PipelineError(
+            f"train.layers is {count}, but the backbone has {config.num_hidden_layers} layers; "
+            "set it to null for all of them."
+        )
+    config.num_hidden_layers = count
 
 
 def _pretrained(folder: Path, config) -> PreTrainedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,43 +21,48 @@ from genrepro.scoring import average_segments
 
 RUNNING = "running training loss"  # its key in trainer_state.json
 IGNORED = -100  # a target that cross-entropy and Trainer's count of a batch pass over
+Sample = tuple[np.ndarray, int, int]  # what the model is fed, how long its segment is, the target
 
 
 class Segments(Dataset):
     """A part's segments with their targets, read from the memory map when asked for.
 
+    Args:
+        lengths: of the segments, where `encoded` holds what a part of the model made of them.
+
     Index ~i gives segment i with a target that is ignored: it fills a batch and teaches nothing.
     """
 
-    def __init__(self, encoded: Encoded, part: Part) -> None:
-        self.encoded, self.part = encoded, part
+    def __init__(self, encoded: Encoded, part: Part, lengths: list[int] | None = None) -> None:
+        self.encoded, self.part, self.lengths = encoded, part, lengths
 
     def __len__(self) -> int:
         return len(self.part.rows)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+    def __getitem__(self, index: int) -> Sample:
         if index < 0:
-            return self[~index][0], IGNORED
-        return self.encoded[self.part.rows[index]], self.part.targets[self.part.clip_of[index]]
+            return *self[~index][:2], IGNORED
+        features = self.encoded[self.part.rows[index]]
+        length = len(features) if self.lengths is None else self.lengths[index]
+        return features, length, self.part.targets[self.part.clip_of[index]]
 
 
 @dataclass(frozen=True)
 class Collator:
     """Stack segments into one float32 batch, zero-padded along the only axis that may differ.
 
-    Waveforms of unequal length also get an attention mask, as in the course; equal ones need none.
+    Segments of unequal length also get an attention mask, as in the course; equal ones need none.
+    Only waveforms can be unequal: spectrograms are filled up by their feature extractors.
     """
 
     input_name: str
 
-    def __call__(self, samples: list[tuple[np.ndarray, int]]) -> dict[str, torch.Tensor]:
-        arrays = [features for features, _ in samples]
-        batch = stacked(arrays)
-        targets = torch.tensor([target for _, target in samples])
-        inputs = {self.input_name: batch, "labels": targets}
-        lengths = torch.tensor([array.shape[0] for array in arrays])
-        if batch.ndim == 2 and lengths.min() < batch.shape[1]:
-            inputs["attention_mask"] = (torch.arange(batch.shape[1]) < lengths[:, None]).long()
+    def __call__(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
+        arrays, lengths, targets = zip(*samples)
+        inputs = {self.input_name: stacked(arrays), "labels": torch.tensor(targets)}
+        if min(lengths) < max(lengths):
+            inside = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+            inputs["attention_mask"] = inside.long()
         return inputs
 
 
@@ -143,10 +149,9 @@ class ClipTrainer(Trainer):
         return loss / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """Accuracy and cross-entropy over the validation clips; ranks share the work.
+        """Accuracy and cross-entropy over the validation clips, and what ranks the epochs.
 
-        `selection` is accuracy with ties broken by the lower loss: the added term stays below half
-        of what one clip is worth.
+        The processes that a launcher started share the work, and see the same figures.
         """
         part = self.validation.part
         logits = average_segments(self._validation_logits(), np.array(part.clip_of))
@@ -155,8 +160,11 @@ class ClipTrainer(Trainer):
         accuracy = self.accuracy.compute(
             predictions=logits.argmax(axis=1), references=part.targets
         )["accuracy"]
-        selection = accuracy + np.exp(-loss) / (2 * len(part.targets))
-        metrics = {"eval_accuracy": accuracy, "eval_loss": loss, "eval_selection": selection}
+        metrics = {
+            "eval_accuracy": accuracy,
+            "eval_loss": loss,
+            "eval_selection": selection(accuracy, loss, len(part.targets)),
+        }
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -174,3 +182,11 @@ class ClipTrainer(Trainer):
         logits = torch.zeros(len(self.validation), share.shape[1], device=self.args.device)
         logits[list(mine)] = torch.from_numpy(share).to(logits.device)
         return self.accelerator.reduce(logits, "sum").cpu().numpy()
+
+
+def selection(accuracy: float, loss: float, clips: int) -> float:
+    """Rank an epoch by accuracy, and among equals by the lower loss.
+
+    What is added stays below half of what one of the clips is worth.
+    """
+    return accuracy + math.exp(-loss) / (2 * clips)

@@ -24,7 +24,6 @@ from transformers import (
 
 from genrepro import ranks
 from genrepro.callbacks import Curves, RunningLoss, StopOnSignal, Stopped
-from genrepro.encoded import Encoded, Part
 from genrepro.params import Train
 from genrepro.runtime import PipelineError, say
 from genrepro.trainer import ClipTrainer, Collator, Segments
@@ -43,17 +42,17 @@ class Outcome:
 
 def fine_tune(
     model: PreTrainedModel,
-    encoded: Encoded,
-    parts: dict[str, Part],
+    segments: dict[str, Segments],
     train: Train,
     learning_rate: float,
     seed: int,
     checkpoints: Path,
     live: Live | None,
 ) -> Outcome:
-    """Train `model` in place and leave it with its best epoch's weights, on every rank.
+    """Train `model` in place on the segments of "train"; leave it as after its best epoch.
 
-    Goes on from the last whole checkpoint in `checkpoints`, if there is one.
+    The best epoch is chosen on "validation". Goes on from the last whole checkpoint in
+    `checkpoints`, if there is one.
 
     Args:
         live: where the learning curves go; None on all ranks but the first.
@@ -68,11 +67,11 @@ def fine_tune(
     trainer = ClipTrainer(
         model=model,
         args=arguments(train, learning_rate, seed, checkpoints),
-        train_dataset=Segments(encoded, parts["train"]),
-        eval_dataset=Segments(encoded, parts["validation"]),
-        validation=Segments(encoded, parts["validation"]),
+        train_dataset=segments["train"],
+        eval_dataset=segments["validation"],
+        validation=segments["validation"],
         label_smoothing=train.label_smoothing,
-        data_collator=Collator(encoded.input_name),
+        data_collator=Collator(model.main_input_name),
         callbacks=callbacks,
     )
     running.trainer = trainer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dvclive import Live
 
-from genrepro import backbone, encoded, features, ranks, resume, together, training
+from genrepro import backbone, encoded, features, frozen, gpus, ranks, resume, together, training
 from genrepro.params import load
 from genrepro.runtime import measured, run, say, sha256, staged, write_json
 
@@ -26,6 +26,7 @@ CODE = sorted(
 def main() -> None:
     params = load()
     training.accumulation_steps(params.train, ranks.world())  # impossible: said before any work
+    gpus.claim_one(params.train.device)
     with measured("train") as figures:
         corpus = encoded.Encoded.open(ENCODED)
         parts, labels = encoded.read_parts(SPLIT, corpus)
@@ -33,11 +34,13 @@ def main() -> None:
         model, pretrained = backbone.build(BACKBONE, labels, extractor, params.train, params.seed)
         rate = params.train.learning_rate if pretrained else params.train.scratch_learning_rate
         say(_plan(model, parts, labels, pretrained, rate))
-        with together.rank_0_first("start"):  # which has the stage's lock, and clears up
-            checkpoints = _checkpoints(params, corpus)
-        with _curves() as live:
+        with contextlib.ExitStack() as stack:
+            with together.rank_0_first("start"):  # which has the stage's lock, and clears up
+                checkpoints = _checkpoints(params, corpus)
+                segments = stack.enter_context(_recalled(model, corpus, parts, params, checkpoints))
+            live = stack.enter_context(_curves())
             outcome = training.fine_tune(
-                model, corpus, parts, params.train, rate, params.seed, checkpoints, live
+                model, segments, params.train, rate, params.seed, checkpoints, live
             )
         if ranks.rank():
             return
@@ -56,6 +59,13 @@ def main() -> None:
         resume.discard(checkpoints)
         figures["clips"] = len(parts["train"].clips)
     say(f"kept epoch {outcome.epoch}: validation accuracy {outcome.accuracy:.3f}")
+
+
+def _recalled(model, corpus: encoded.Encoded, parts, params, checkpoints: Path):
+    if ranks.rank() == 0:  # which computes what is frozen; the others read it
+        model.to(training.choose_device(params.train))
+    heard = {part: parts[part] for part in ("train", "validation")}
+    return frozen.recalled(model, corpus, heard, params.train.batch_size, checkpoints / "front")
 
 
 def _curves() -> contextlib.AbstractContextManager[Live | None]:
