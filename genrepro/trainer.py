@@ -21,8 +21,6 @@ from genrepro.scoring import average_segments
 
 RUNNING = "running training loss"  # its key in trainer_state.json
 IGNORED = -100  # a target that cross-entropy and Trainer's count of a batch pass over
-
-
 Sample = tuple[np.ndarray, int, int]  # what the model is fed, how long its segment is, the target
 
 
@@ -33,6 +31,8 @@ class Segments(Dataset):
 
     Args:
         lengths: of the segments, where `encoded` holds what a part of the model made of them.
+
+    Index ~i gives segment i with a target that is ignored: it fills a batch and teaches nothing.
     """
 
     def __init__(self, encoded: Encoded, part: Part, lengths: list[int] | None = None) -> None:
@@ -151,7 +151,10 @@ class ClipTrainer(Trainer):
         return loss / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """Accuracy and cross-entropy over the validation clips, and what ranks the epochs."""
+        """Accuracy and cross-entropy over the validation clips, and what ranks the epochs.
+
+        The processes that a launcher started share the work, and see the same figures.
+        """
         part = self.validation.part
         logits = average_segments(self._validation_logits(), np.array(part.clip_of))
         targets = torch.tensor(part.targets)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dvclive import Live
 
-from genrepro import backbone, encoded, features, frozen, ranks, resume, together, training
+from genrepro import backbone, encoded, features, frozen, gpus, ranks, resume, together, training
 from genrepro.params import load
 from genrepro.runtime import measured, run, say, sha256, staged, write_json
 
@@ -26,6 +26,7 @@ CODE = sorted(
 def main() -> None:
     params = load()
     training.accumulation_steps(params.train, ranks.world())  # impossible: said before any work
+    gpus.claim_one(params.train.device)
     with measured("train") as figures:
         corpus = encoded.Encoded.open(ENCODED)
         parts, labels = encoded.read_parts(SPLIT, corpus)
