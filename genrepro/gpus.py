@@ -59,6 +59,6 @@ def claim(gpus: list[str], home: Path | None = None) -> str:
             return gpu
         if not said:
             which = f"all {len(gpus)} GPUs are" if len(gpus) > 1 else "the GPU is"
-            say(f"{which} taken by other experiments: waiting for one of them to end")
+            say(f"{which} taken by other experiments: waiting for one")
             said = True
         time.sleep(POLL)

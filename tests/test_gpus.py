@@ -1,4 +1,4 @@
-"""Jobs side by side take a GPU each, wait where none is free, and give it back in any end."""
+"""Jobs side by side take a GPU each, or wait for one, and give it back however they end."""
 
 import os
 import signal
@@ -49,9 +49,7 @@ def test_each_job_has_a_gpu_of_its_own_and_the_next_waits_and_says_so(tmp_path):
     first, second = Job(home, "0", "1"), Job(home, "0", "1")
     assert sorted([first.says(), second.says()]) == ["0", "1"]
     third = Job(home, "0", "1")
-    assert (
-        third.says() == "all 2 GPUs are taken by other experiments: waiting for one of them to end"
-    )
+    assert third.says() == "all 2 GPUs are taken by other experiments: waiting for one"
     second.kill()
     assert third.says() in ("0", "1")
     first.end()
