@@ -12,7 +12,7 @@ import numpy as np
 import scipy.fft
 import soxr
 
-RATE = 5512  # Hz, as in the paper: all bands lie below 2 kHz
+RATE = 5512.5  # Hz, an eighth of 44,100, nearly as in the paper: all bands lie below 2 kHz
 WINDOW = 2048  # samples, 0.37 s
 HOP = 256  # samples, 46 ms; copies agreed as well as with half of it, at half the cost
 FRAMES_PER_SECOND = RATE / HOP
@@ -21,12 +21,15 @@ _LAG = 2  # frames between the energies that are compared: steadier signs than n
 _BANDS = 33  # one more than bits
 _EDGES = np.round(np.geomspace(300, 2000, _BANDS + 1) / RATE * WINDOW).astype(int)  # in FFT bins
 _SILENCE = 1e-5  # of the loudest frame's energy, -50 dB: below, signs are those of noise
-_AT_ONCE = 16  # frames, so that they stay in the processor's cache
+_AT_ONCE = 32  # frames, so that they stay in the processor's cache
+_SHORT = 1.0  # seconds; silence is put around shorter sounds, else they had too few frames
 _HANN = np.hanning(WINDOW).astype(np.float32)
 
 
 def fingerprint(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Fingerprint a clip, at about 8 ms for 30 s.
+    """Fingerprint a clip, at about 6 ms for 30 s.
+
+    A sound shorter than a second has a third of a second of silence put before and after it.
 
     Args:
         samples: (samples,), mono.
@@ -35,10 +38,9 @@ def fingerprint(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     Returns:
         (frames,) uint32, one code in 46 ms; 0 where the clip is silent. At least one frame.
     """
-    sound = soxr.resample(samples.astype(np.float32), sample_rate, RATE, quality="MQ")
-    shortest = WINDOW + _LAG * HOP
-    if len(sound) < shortest:
-        sound = np.pad(sound, (0, shortest - len(sound)))
+    sound = soxr.resample(samples.astype(np.float32, copy=False), sample_rate, RATE, quality="MQ")
+    if len(sound) < _SHORT * RATE:
+        sound = np.pad(sound, WINDOW - HOP)
     frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW)[::HOP]
     bands = np.concatenate(
         [_band_energies(frames[at : at + _AT_ONCE]) for at in range(0, len(frames), _AT_ONCE)]
@@ -54,6 +56,5 @@ def fingerprint(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 def _band_energies(frames: np.ndarray) -> np.ndarray:
     """(frames, samples) to (frames, bands)."""
     spectrum = scipy.fft.rfft(frames * _HANN, axis=1)  # numpy's takes 3 times as long
-    spectrum = spectrum[:, _EDGES[0] : _EDGES[-1]]
-    power = spectrum.real**2 + spectrum.imag**2
-    return np.add.reduceat(power, _EDGES[:-1] - _EDGES[0], axis=1)
+    parts = spectrum.view(np.float32)[:, 2 * _EDGES[0] : 2 * _EDGES[-1]]  # real, imaginary, ...
+    return np.add.reduceat(parts * parts, 2 * (_EDGES[:-1] - _EDGES[0]), axis=1)

@@ -18,23 +18,26 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from genrepro import together
 from genrepro.backbone import HEAD
 from genrepro.encoded import Encoded, Part, Row, write_index, write_shard
+from genrepro.params import Train
 from genrepro.predict import stacked
 from genrepro.runtime import say, staged
 from genrepro.trainer import Segments
+from genrepro.training import choose_device
 
 
 @contextlib.contextmanager
 def recalled(
-    model: PreTrainedModel, encoded: Encoded, parts: dict[str, Part], batch_size: int, folder: Path
+    model: PreTrainedModel, encoded: Encoded, parts: dict[str, Part], train: Train, folder: Path
 ) -> Iterator[dict[str, Segments]]:
     """Let `model` take its front's outputs as its input, until the block ends.
 
     Args:
-        model: on the device on which to compute. Its weights and their names stay as they are.
+        model: its weights and their names stay as they are.
         parts: the segments that will be asked for.
-        batch_size: segments at once.
+        train: says on which device to compute, and how many segments at once.
         folder: where the outputs lie, as an encoded corpus; if it is there, it is read again.
 
     Yields:
@@ -45,9 +48,10 @@ def recalled(
         yield {name: Segments(encoded, part) for name, part in parts.items()}
         return
     rows = sorted({row for part in parts.values() for row in part.rows})
-    if not folder.is_dir():
-        say(f"computing what {type(found).__name__}, which is frozen, gives: once")
-        _write(found, encoded, rows, batch_size, folder, model.device)
+    with together.rank_0_first("front"):
+        if not folder.is_dir():
+            say(f"computing what {type(found).__name__}, which is frozen, gives: once")
+            _write(found, encoded, rows, train, folder)
     outputs, place = Encoded.open(folder), {row: number for number, row in enumerate(rows)}
     found.forward = _answer_of(found, model)
     try:
@@ -85,15 +89,8 @@ def _answer_of(found: nn.Module, model: PreTrainedModel) -> Callable:
     )
 
 
-def _write(
-    found: nn.Module,
-    encoded: Encoded,
-    rows: list[int],
-    batch_size: int,
-    folder: Path,
-    device: torch.device,
-) -> None:
-    given = _outputs(found, encoded, rows, batch_size, device)
+def _write(found: nn.Module, encoded: Encoded, rows: list[int], train: Train, folder: Path) -> None:
+    given = _outputs(found, encoded, rows, train)
     first = next(given)
     with staged(folder) as draft:
         draft.mkdir()
@@ -108,19 +105,17 @@ def _write(
 
 
 @torch.inference_mode()
-def _outputs(
-    found: nn.Module, encoded: Encoded, rows: list[int], batch_size: int, device: torch.device
-) -> Iterator[Row]:
-    was_training = found.training
-    found.eval()
+def _outputs(found: nn.Module, encoded: Encoded, rows: list[int], train: Train) -> Iterator[Row]:
+    was_training, device = found.training, choose_device(train)
+    found.eval().to(device)
     for _, alike in groupby(rows, key=lambda row: encoded[row].shape):
         alike = list(alike)
-        for start in range(0, len(alike), batch_size):
-            batch = alike[start : start + batch_size]
+        for start in range(0, len(alike), train.batch_size):
+            batch = alike[start : start + train.batch_size]
             outputs = found(stacked([encoded[row] for row in batch]).to(device))
             for row, output in zip(batch, _used(outputs).half().cpu().numpy()):
                 yield encoded.clip[row], encoded.segment[row], output
-    found.train(was_training)
+    found.train(was_training).cpu()
 
 
 def _used(outputs: torch.Tensor | BaseModelOutputWithPooling) -> torch.Tensor:

@@ -14,6 +14,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 from transformers import PreTrainedModel
 
+from genrepro.windows import quantize_convolutions
+
 
 class _Logits(nn.Module):
     """A classifier whose output is the logits alone, as ONNX wants it."""
@@ -69,13 +71,14 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def quantize(source: Path, target: Path) -> None:
-    """Write a copy whose matrix products have 8-bit weights; convolutions stay in float32.
+    """Write a copy whose matrix products, and convolutions that can be such, are in 8 bits.
 
-    8-bit convolutions are slower than float ones on a CPU, and less exact.
+    Other convolutions stay in float32, in which they are faster.
     """
     logging.getLogger().addFilter(_unasked_advice)
     graph = onnx.load(source)
     del graph.graph.value_info[:]  # the exporter's shapes contradict the quantizer's own
+    quantize_convolutions(graph.graph)
     quantize_dynamic(
         graph, target, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8
     )

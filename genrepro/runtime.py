@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from genrepro import ranks
+from genrepro import interrupts, ranks
 
 SPEED_DIR = Path("metrics/speed")
 WORK_DIR = Path(".resume")  # unfinished work and locks; not in Git, and no output of a stage
@@ -33,21 +33,23 @@ class PipelineError(Exception):
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage's or tool's `main`; end a mendable error with one sentence and exit code 1."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in interrupts.SIGNALS}
     _end_with_dvc()
     try:
         main()
     except PipelineError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("error: interrupted; the same command goes on from here.")
+        sys.exit(interrupts.SENTENCE)
     except MemoryError:
         sys.exit("error: out of memory; set GENREPRO_WORKERS=1, or use shorter segments.")
     except Exception as error:
         if fault := _disk_fault(error):
             sys.exit(f"error: {fault}, then run the same command again.")
         raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -90,6 +92,7 @@ _DISK_ERRORS = {
     errno.EFBIG: "no file may grow so large here; raise the limit (`ulimit -f`)",
     errno.EROFS: "the file system is read-only; make it writable",
     errno.EACCES: "permission denied; change the permissions",
+    errno.EPERM: "this may not be changed; make it writable",  # an immutable folder
 }
 
 
@@ -113,7 +116,11 @@ def staged(target: Path) -> Iterator[Path]:
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            error.filename = str(path)  # it names a file in it, without its folder
+            raise
     else:
         path.unlink(missing_ok=True)
 

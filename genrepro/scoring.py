@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.metrics import precision_recall_fscore_support
 
 from genrepro.intervals import bootstrap, clusters, wilson
 
@@ -62,6 +61,13 @@ def score(
         "calibration_error_interval": intervals[3],
         "labels": per_label,
     }
+
+
+def calibration_error(frame: pd.DataFrame) -> float:
+    """The expected calibration error, as `score` gives it."""
+    confidences, correct, bins = _confidences(frame)
+    gaps = np.bincount(bins, correct - confidences)
+    return _rounded(np.abs(gaps).sum() / len(frame))
 
 
 def reliability(frame: pd.DataFrame) -> list[dict[str, float]]:
@@ -159,20 +165,22 @@ def _sums(frame: pd.DataFrame, labels: Sequence[str]):
 
 
 def _per_label(frame: pd.DataFrame, labels: Sequence[str], confidence: float) -> dict:
-    precision, recall, f1, count = precision_recall_fscore_support(
-        frame["label"], frame["predicted"], labels=list(labels), zero_division=np.nan
-    )
-    hits = frame["label"][frame["label"] == frame["predicted"]].value_counts()
-    return {
-        label: {
-            "clips": int(count[i]),
-            "precision": _rounded(precision[i]),
-            "recall": _rounded(recall[i]),
-            "recall_interval": wilson(int(hits.get(label, 0)), int(count[i]), confidence),
-            "f1": _rounded(f1[i]),
+    figures = {}
+    for label in labels:
+        held, called = frame["label"] == label, frame["predicted"] == label
+        hits, clips, calls = int((held & called).sum()), int(held.sum()), int(called.sum())
+        figures[label] = {
+            "clips": clips,
+            "precision": _share(hits, calls),
+            "recall": _share(hits, clips),
+            "recall_interval": wilson(hits, clips, confidence),
+            "f1": _share(2 * hits, clips + calls),
         }
-        for i, label in enumerate(labels)
-    }
+    return figures
+
+
+def _share(part: int, whole: int) -> float | None:
+    return _rounded(part / whole) if whole else None
 
 
 def _confidences(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -27,6 +27,8 @@ Sample = tuple[np.ndarray, int, int]  # what the model is fed, how long its segm
 class Segments(Dataset):
     """A part's segments with their targets, read from the memory map when asked for.
 
+    Index ~i gives segment i with a target that is ignored: it fills a batch and teaches nothing.
+
     Args:
         lengths: of the segments, where `encoded` holds what a part of the model made of them.
 

@@ -44,9 +44,7 @@ def main() -> None:
         level, resamples = params.evaluate.confidence, params.evaluate.bootstrap
         result = scoring.score(frame, labels, level, resamples, params.seed)
         result["temperature"] = temperature
-        result["calibration_error_after_temperature"] = scoring.score(
-            calibrated, labels, level, resamples, params.seed
-        )["calibration_error"]
+        result["calibration_error_after_temperature"] = scoring.calibration_error(calibrated)
         figures["clips"] = len(frame)
         _write(frame, calibrated, result, params.evaluate.mistakes)
     interval = result["accuracy_interval"]

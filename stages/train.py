@@ -34,11 +34,14 @@ def main() -> None:
         model, pretrained = backbone.build(BACKBONE, labels, extractor, params.train, params.seed)
         rate = params.train.learning_rate if pretrained else params.train.scratch_learning_rate
         say(_plan(model, parts, labels, pretrained, rate))
-        with contextlib.ExitStack() as stack:
-            with together.rank_0_first("start"):  # which has the stage's lock, and clears up
-                checkpoints = _checkpoints(params, corpus)
-                segments = stack.enter_context(_recalled(model, corpus, parts, params, checkpoints))
-            live = stack.enter_context(_curves())
+        with together.rank_0_first("start"):  # which has the stage's lock, and clears up
+            checkpoints = _checkpoints(params, corpus)
+        heard = {part: parts[part] for part in ("train", "validation")}
+        front = checkpoints / "front"
+        with (
+            frozen.recalled(model, corpus, heard, params.train, front) as segments,
+            _curves() as live,
+        ):
             outcome = training.fine_tune(
                 model, segments, params.train, rate, params.seed, checkpoints, live
             )
@@ -59,13 +62,6 @@ def main() -> None:
         resume.discard(checkpoints)
         figures["clips"] = len(parts["train"].clips)
     say(f"kept epoch {outcome.epoch}: validation accuracy {outcome.accuracy:.3f}")
-
-
-def _recalled(model, corpus: encoded.Encoded, parts, params, checkpoints: Path):
-    if ranks.rank() == 0:  # which computes what is frozen; the others read it
-        model.to(training.choose_device(params.train))
-    heard = {part: parts[part] for part in ("train", "validation")}
-    return frozen.recalled(model, corpus, heard, params.train.batch_size, checkpoints / "front")
 
 
 def _curves() -> contextlib.AbstractContextManager[Live | None]:

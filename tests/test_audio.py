@@ -130,6 +130,44 @@ def test_a_truncated_file_is_read_up_to_the_cut(tmp_path, extension):
         assert "stopped after" in found.cut_short or "promises" in found.cut_short
 
 
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("name", ["PCM_16.wav", "PCM_24.wav", "FLOAT.wav", "PCM_16.flac"])
+def test_samples_are_libsndfile_s_own(tmp_path, name, channels):
+    """Over several blocks, bit for bit."""
+    noise = np.random.default_rng(0).normal(0, 0.1, (60_000, channels))
+    soundfile.write(tmp_path / name, noise, RATE, subtype=name.split(".")[0])
+    expected, _ = soundfile.read(tmp_path / name, dtype="float32", always_2d=True)
+    got, _ = read(tmp_path / name)
+    np.testing.assert_array_equal(got, expected.mean(axis=1, dtype=np.float32))
+
+
+def test_an_mp3_in_blocks_is_the_mp3_in_one_piece(tmp_path):
+    """A seek between two reads would spoil the frames that come after it."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 150_000)
+    soundfile.write(tmp_path / "noise.mp3", noise, RATE)
+    whole, _ = soundfile.read(tmp_path / "noise.mp3", dtype="float32")
+    with Stream(tmp_path / "noise.mp3") as stream:
+        blocks = list(stream)
+    assert len(blocks) > 1
+    np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
+
+
+def test_a_damaged_flac_is_right_up_to_a_little_before_the_damage(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, 150_000)
+    path = tmp_path / "noise.flac"
+    soundfile.write(path, noise, RATE)
+    whole, _ = read(path)
+    content = bytearray(path.read_bytes())
+    at = round(0.8 * len(content))
+    content[at] ^= 0xFF
+    path.write_bytes(content)
+    with Stream(path) as stream:
+        got = np.concatenate(list(stream))
+    assert "stopped after" in stream.cut_short
+    assert 0.7 * len(whole) < len(got) < 0.8 * len(whole)
+    np.testing.assert_array_equal(got, whole[: len(got)])
+
+
 @pytest.mark.parametrize(
     "lie",
     [

@@ -73,6 +73,16 @@ def test_a_copy_is_found_and_nothing_else(originals, change):
     assert found == [(name, f"{name} copy") for name in sorted(originals)]
 
 
+@pytest.mark.parametrize("change", ["none", "resampled to 16 kHz", "a tenth as loud"])
+@pytest.mark.parametrize("seconds", [0.4, 0.6, 0.9])
+def test_a_copy_of_a_short_sound_is_found_and_nothing_else(originals, change, seconds):
+    short = {name: sound[: round(seconds * RATE)] for name, sound in originals.items()}
+    prints = {name: fingerprint(sound, RATE) for name, sound in short.items()}
+    prints |= {f"{name} copy": fingerprint(*CHANGES[change](x)) for name, x in short.items()}
+    found = [(match.a, match.b) for match in near_identical(prints)]
+    assert found == [(name, f"{name} copy") for name in sorted(originals)]
+
+
 def test_the_offset_is_that_of_the_excerpt(originals):
     sound = originals["tune 03"]
     excerpt = sound[round(2.5 * RATE) : round(6.5 * RATE)]

@@ -12,6 +12,7 @@ from genrepro.predict import segment_logits
 from genrepro.trainer import Collator
 
 PARAMS = load(ROOT / "params.yaml")
+TRAIN = PARAMS.train.model_copy(update={"device": "cpu", "batch_size": 2})
 FROZEN = [
     ("hubert", "convolutions"),
     ("hubert", "backbone"),
@@ -45,7 +46,7 @@ PARTS = {
 def test_the_model_gives_what_it_gives_on_the_segments_themselves(made, tmp_path):
     model, encoded = made
     expected = segment_logits(model, [encoded[row] for row in range(4)], 1)
-    with frozen.recalled(model, encoded, PARTS, 2, tmp_path / "front") as segments:
+    with frozen.recalled(model, encoded, PARTS, TRAIN, tmp_path / "front") as segments:
         assert len(segments["train"]) == 3 and segments["validation"][0][2] == 1
         assert segments["train"][0][0].shape != encoded[0].shape
         for part, rows in (("train", [0, 1, 3]), ("validation", [2])):
@@ -57,7 +58,7 @@ def test_the_model_gives_what_it_gives_on_the_segments_themselves(made, tmp_path
 def test_segments_of_unequal_length_share_a_batch_and_are_told_apart(made, tmp_path):
     model, encoded = made
     expected = segment_logits(model, [encoded[row] for row in (0, 1, 3)], 1)
-    with frozen.recalled(model, encoded, PARTS, 2, tmp_path / "front") as segments:
+    with frozen.recalled(model, encoded, PARTS, TRAIN, tmp_path / "front") as segments:
         batch = Collator(model.main_input_name)([segments["train"][n] for n in range(3)])
         batch.pop("labels")
         with torch.inference_mode():
@@ -67,7 +68,7 @@ def test_segments_of_unequal_length_share_a_batch_and_are_told_apart(made, tmp_p
 def test_only_what_learns_gets_gradients_and_every_weight_keeps_its_name(made, tmp_path):
     model, encoded = made
     names = model.state_dict().keys()
-    with frozen.recalled(model, encoded, PARTS, 2, tmp_path / "front") as segments:
+    with frozen.recalled(model, encoded, PARTS, TRAIN, tmp_path / "front") as segments:
         assert model.state_dict().keys() == names
         batch = Collator(model.main_input_name)([segments["train"][n] for n in range(3)])
         model(**batch).loss.backward()
@@ -79,11 +80,11 @@ def test_only_what_learns_gets_gradients_and_every_weight_keeps_its_name(made, t
 
 def test_what_was_computed_is_not_computed_again(made, tmp_path, monkeypatch):
     model, encoded = made
-    with frozen.recalled(model, encoded, PARTS, 2, tmp_path / "front") as segments:
+    with frozen.recalled(model, encoded, PARTS, TRAIN, tmp_path / "front") as segments:
         before = [features.copy() for features, _, _ in segments["train"]]
     found = frozen.front(model)
     monkeypatch.setattr(type(found), "forward", None)
-    with frozen.recalled(model, encoded, PARTS, 2, tmp_path / "front") as segments:
+    with frozen.recalled(model, encoded, PARTS, TRAIN, tmp_path / "front") as segments:
         assert all(np.array_equal(a, b[0]) for a, b in zip(before, segments["train"], strict=True))
 
 
@@ -91,7 +92,7 @@ def test_a_model_that_learns_as_a_whole_reads_what_was_encoded(made, tmp_path):
     model, encoded = made
     learns = {name: p.requires_grad for name, p in model.named_parameters()}
     model.requires_grad_(True)
-    with frozen.recalled(model, encoded, PARTS, 2, tmp_path / "front") as segments:
+    with frozen.recalled(model, encoded, PARTS, TRAIN, tmp_path / "front") as segments:
         assert segments["train"].encoded is encoded and not (tmp_path / "front").exists()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(learns[name])

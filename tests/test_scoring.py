@@ -12,7 +12,14 @@ from sklearn.metrics import f1_score, log_loss, precision_recall_fscore_support
 from statsmodels.stats.proportion import proportion_confint
 
 from genrepro.intervals import bootstrap, clusters, wilson
-from genrepro.scoring import average_segments, fit_temperature, mistakes, reliability, score
+from genrepro.scoring import (
+    average_segments,
+    calibration_error,
+    fit_temperature,
+    mistakes,
+    reliability,
+    score,
+)
 
 LABELS = ["blues", "jazz", "métal", "rock"]
 
@@ -75,6 +82,7 @@ def test_the_calibration_error_is_that_of_the_reliability_rows():
     assert rows["clips"].sum() == 400
     gaps = (rows["confidence"] - rows["accuracy"]).abs() * rows["clips"] / 400
     assert figures(table)["calibration_error"] == pytest.approx(gaps.sum(), abs=1e-5)
+    assert calibration_error(table) == figures(table)["calibration_error"]
 
 
 def test_sure_and_right_or_wrong():

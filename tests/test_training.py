@@ -51,7 +51,7 @@ def train(made, where, epochs=4, rate=3e-3, stop_after=None, **changed):
     model, _ = backbone.build(folder, labels, extractor, recipe, 42)
     live = Live(str(where / "curves"), dvcyaml=None, save_dvc_exp=False)
     where.mkdir(exist_ok=True)
-    with frozen.recalled(model, encoded, parts, 8, where / "front") as segments:
+    with frozen.recalled(model, encoded, parts, recipe, where / "front") as segments:
         outcome = training.fine_tune(model, segments, recipe, rate, 42, where / "checkpoints", live)
     live.end()
     return model, outcome
