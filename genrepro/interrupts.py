@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 
+from genrepro import ranks
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SENTENCE = "error: interrupted; the same command goes on from here."
 
@@ -20,5 +22,6 @@ def end_at_once() -> None:
 
 
 def _end(number: int, frame: object) -> None:
-    os.write(2, f"{SENTENCE}\n".encode())
+    if ranks.rank() == 0:  # of a launcher's processes one speaks
+        os.write(2, f"{SENTENCE}\n".encode())
     os._exit(1)

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from genrepro.intervals import bootstrap, clusters, wilson
+from genrepro.intervals import Interval, bootstrap, clusters, wilson
 
 BINS = 15  # of equal width, as in Guo et al., On Calibration of Modern Neural Networks (2017)
 _SMALLEST = 1e-12  # a probability written as 0 is taken for this
@@ -34,7 +34,8 @@ def score(
     Returns:
         What metrics/test.json holds. `accuracy_interval` is Wilson's, as if clips were
         independent; `accuracy_by_group_interval` and the rest resample groups where they are
-        known. `macro_f1` averages over labels that are present or predicted. `loss` is the mean
+        known. Where all clips are right, or none, resampling sees no spread: the former is then
+        Wilson's on as many trials as there are groups. `macro_f1` averages over labels that are present or predicted. `loss` is the mean
         of -ln p of the true label. `calibration_error` is the expected calibration error over 15
         bins of equal width; on few clips it is above 0 even for a perfect model. Per label:
         clips, precision, recall with Wilson's interval, and F1; None where undefined.
@@ -52,7 +53,7 @@ def score(
         "units": int(units.max()) + 1,
         "accuracy": _rounded(accuracy),
         "accuracy_interval": wilson(int(correct.sum()), len(frame), confidence),
-        "accuracy_by_group_interval": intervals[0],
+        "accuracy_by_group_interval": _by_unit(intervals[0], accuracy, units, confidence),
         "macro_f1": _rounded(macro_f1),
         "macro_f1_interval": intervals[1],
         "loss": _rounded(loss),
@@ -61,6 +62,15 @@ def score(
         "calibration_error_interval": intervals[3],
         "labels": per_label,
     }
+
+
+def _by_unit(
+    resampled: Interval, accuracy: float, units: np.ndarray, confidence: float
+) -> Interval:
+    if 0 < accuracy < 1:
+        return resampled
+    count = int(units.max()) + 1
+    return wilson(round(accuracy * count), count, confidence)
 
 
 def calibration_error(frame: pd.DataFrame) -> float:

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,7 +67,7 @@ def one_voice(main: Callable[[], None]) -> Callable[[], None]:
             main()
         except KeyboardInterrupt:  # by a person, or by the launcher since a rank failed
             if ranks.rank() or _somebody_spoke():
-                sys.exit(1)
+                os._exit(1)  # at once: another signal may come while Python closes down
             raise
         except Exception as error:
             if ranks.rank() or not isinstance(error, PipelineError):
@@ -90,7 +89,7 @@ def _let_others_speak() -> None:
     end = time.monotonic() + (PATIENCE if ranks.world() > 1 else 0)
     while time.monotonic() < end:
         if _somebody_spoke():
-            sys.exit(1)
+            os._exit(1)
         time.sleep(POLL)
 
 

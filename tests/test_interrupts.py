@@ -46,7 +46,7 @@ def one_sentence(process: subprocess.Popen, number: signal.Signals) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_that_is_still_importing(in_tmp, program, number):
-    for module in ("csv", "numpy", "yaml"):  # one is early in each, and takes long here
+    for module in ("csv", "numpy", "yaml"):  # one of these is early in each, and takes long here
         (in_tmp / f"{module}.py").write_text(SLOW)
     process = started("-m", program, path=in_tmp)
     assert process.stdout.readline() == "importing\n"
