@@ -1,4 +1,4 @@
-"""A training step of DistilHuBERT's shape on a CPU: the course's, ours, and what two options give.
+"""A training step of DistilHuBERT's shape on a CPU: the course's, ours, and what options give.
 
 python -m benchmarks.train
 """
@@ -15,8 +15,12 @@ from genrepro.params import load
 OPTIONS = {
     "as the course": {},
     "train.freeze=convolutions": {"freeze": "convolutions"},
+    "train.freeze=backbone": {"freeze": "backbone"},
     "train.precision=bf16": {"precision": "bf16"},
-    "both": {"freeze": "convolutions", "precision": "bf16"},
+    "train.freeze=convolutions, train.precision=bf16": {
+        "freeze": "convolutions",
+        "precision": "bf16",
+    },
 }
 
 

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
 from transformers import SequenceFeatureExtractor as Extractor
@@ -20,6 +21,8 @@ from genrepro.runtime import PipelineError
 # Names, in transformers, of what classification adds to a backbone, and so has no weights yet.
 HEAD = ("classifier", "projector", "layer_weights")
 OPTIONAL = ("masked_spec_embed",)  # used by SpecAugment alone, and left out of some checkpoints
+_CONFIG_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError)
+_CONFIG_FAULTS += (ValueError, StrictDataclassError)  # transformers checks few of its values
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
@@ -34,9 +37,22 @@ def build(
         The model in float32 on the CPU, and whether its backbone is pretrained.
 
     Raises:
-        PipelineError: transformers knows no audio classifier of this kind, the weights do not fit
-            the config, or `train.freeze` or `train.weighted_layer_sum` asks what it does not have.
+        PipelineError: no model can be made from config.json, transformers knows no audio
+            classifier of this kind, the weights do not fit the config, or `train.freeze` or
+            `train.weighted_layer_sum` asks what it does not have.
     """
+    try:
+        return _built(folder, labels, extractor, train, seed)
+    except _CONFIG_FAULTS as error:
+        words = " ".join(str(error).split())[:150]
+        raise PipelineError(
+            f"no model can be made from {folder}/config.json ({words}); fetch it from its author."
+        ) from None
+
+
+def _built(
+    folder: Path, labels: list[str], extractor: Extractor, train: Train, seed: int
+) -> tuple[PreTrainedModel, bool]:
     config = _config(folder, labels, train)
     torch.manual_seed(seed)  # the head's first weights
     pretrained = has_weights(folder)
@@ -78,7 +94,19 @@ def _config(folder: Path, labels: list[str], train: Train):
         )
     if train.weighted_layer_sum:
         config.use_weighted_layer_sum = True
+    if train.layers:
+        _keep_layers(config, train.layers)
     return config
+
+
+def _keep_layers(config, count: int) -> None:
+    """The first layers alone: weights of the others find no place and are not loaded."""
+    if count > config.num_hidden_layers:
+        raise PipelineError(
+            f"train.layers is {count}, but the backbone has {config.num_hidden_layers} layers; "
+            "set it to null for all of them."
+        )
+    config.num_hidden_layers = count
 
 
 def _pretrained(folder: Path, config) -> PreTrainedModel:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 
+import torch
 from dvclive import Live
+from torch import distributed
 from transformers import TrainerCallback
 
+from genrepro import ranks
 from genrepro.runtime import say
 from genrepro.trainer import RUNNING, ClipTrainer
 
@@ -51,7 +54,8 @@ class RunningLoss(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         if running := state.stateful_callbacks.get(RUNNING):
-            self.trainer.epoch_loss, self.trainer.epoch_steps = running["loss"], running["steps"]
+            self.trainer.epoch_loss = running["loss"][args.process_index]
+            self.trainer.epoch_steps = running["steps"]
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self.trainer.epoch_steps += 1
@@ -62,22 +66,41 @@ class Stopped(Exception):
 
 
 class StopOnSignal(TrainerCallback):
-    """Ctrl-C or SIGTERM (a preempted machine) saves a checkpoint after the step and stops."""
+    """Ctrl-C or SIGTERM (a preempted machine) saves a checkpoint after the step and stops.
+
+    A signal reaches several ranks at different steps, or only one of them: they agree each step.
+    """
 
     def __init__(self) -> None:
-        self.received: str | None = None
+        self.number = 0
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._receive)
 
+    @property
+    def received(self) -> str | None:
+        """The signal's name, once there was one."""
+        return signal.Signals(self.number).name if self.number else None
+
     def _receive(self, number, frame) -> None:
-        self.received = signal.Signals(number).name
+        self.number = number
         words = f"{self.received} received: saving a checkpoint after this step\n"
-        os.write(2, words.encode())  # print may be at work just now
+        if ranks.rank() == 0:
+            os.write(2, words.encode())  # print may be at work just now
+
+    def _agreed(self, args) -> bool:
+        """Whether any rank has been told to stop: the same answer on all of them."""
+        if args.world_size > 1:
+            number = torch.tensor(self.number, device=args.device)
+            distributed.all_reduce(number, distributed.ReduceOp.MAX)
+            if not int(number):
+                return False  # a signal that came just now waits for the next time
+            self.number = int(number)
+        return self.number > 0
 
     def on_step_end(self, args, state, control, **kwargs):
-        control.should_save = control.should_save or self.received is not None
+        control.should_save = self._agreed(args) or control.should_save
         return control
 
     def on_save(self, args, state, control, **kwargs) -> None:
-        if self.received:
+        if self._agreed(args):
             raise Stopped

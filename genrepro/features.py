@@ -49,8 +49,25 @@ def adapt(extractor: Extractor, encode: Encode, longest_seconds: float) -> Extra
 
     A segment is as long as `encode.segment_seconds` asks, but no longer than the longest clip, nor
     than what the backbone hears at once (10.24 s for most AST, 30 s for Whisper): longer clips get
-    more segments instead.
+    more segments instead. The result is tried on a second of noise.
+
+    Raises:
+        PipelineError: the extractor's file holds a value that it cannot work with.
     """
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    try:
+        adapted = _adapted(extractor, encode, longest_seconds)
+        segments(adapted, noise)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        raise PipelineError(
+            "the backbone's preprocessor_config.json holds a value that its feature extractor "
+            f"cannot work with ({' '.join(str(e).split())[:150]}); take it from a model of the "
+            "same kind."
+        ) from None
+    return adapted
+
+
+def _adapted(extractor: Extractor, encode: Encode, longest_seconds: float) -> Extractor:
     longest = min(longest_seconds, encode.max_seconds)
     segment = min(encode.segment_seconds, longest, _limit_seconds(extractor))
     if hasattr(extractor, "chunk_length"):  # Whisper: whole seconds, always filled up to them

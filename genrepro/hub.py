@@ -2,7 +2,8 @@
 
 huggingface_hub downloads, resumes a cut body and keeps its cache; HF_ENDPOINT, HF_HOME, HF_TOKEN
 and HF_HUB_OFFLINE mean what they mean there. Added here: a limit to the waiting, a check of the
-bytes, and errors for people. No message holds an address's query or a header, where tokens travel.
+bytes, downloads that a killed process left, and errors for people. No message holds an address's
+query or a header, where tokens travel.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from huggingface_hub import (
 from huggingface_hub.utils import logging
 from huggingface_hub.utils._http import default_client_factory
 
+from genrepro import resumable
 from genrepro.runtime import PipelineError
 
 Kind = Literal["model", "dataset"]
@@ -47,8 +49,10 @@ def fetch(repo: str, file: str, revision: str | None, kind: Kind) -> Path:
         MissingFile: the repository is there and does not hold the file.
     """
     with _spoken(repo, revision, kind, file):
+        about = hf_hub_download(repo, file, revision=revision, repo_type=kind, dry_run=True)
+        resumable.into_cache(repo, kind, about)
         path = Path(hf_hub_download(repo, file, revision=revision, repo_type=kind))
-    _check_bytes(path, repo, file)
+        _check_bytes(path, file)
     return path
 
 
@@ -62,12 +66,13 @@ def fetch_matching(repo: str, patterns: list[str], revision: str, kind: Kind) ->
         PipelineError: as `fetch`.
     """
     with _spoken(repo, revision, kind, "its files"):
-        folder = Path(
-            snapshot_download(repo, revision=revision, repo_type=kind, allow_patterns=patterns)
-        )
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            _check_bytes(path, repo, path.relative_to(folder).as_posix())
+        asked = {"revision": revision, "repo_type": kind, "allow_patterns": patterns}
+        for about in snapshot_download(repo, dry_run=True, **asked):
+            resumable.into_cache(repo, kind, about)
+        folder = Path(snapshot_download(repo, **asked))
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                _check_bytes(path, path.relative_to(folder).as_posix())
     return folder
 
 
@@ -149,6 +154,11 @@ def _spoken(repo: str, revision: str | None, kind: Kind, file: str) -> Iterator[
         yield
     except PipelineError:
         raise
+    except resumable.WrongBytes as error:
+        raise PipelineError(
+            f"{error} of {repo} does not have the checksum that the Hub states; it was removed "
+            "from the cache: run the same command again."
+        ) from None
     except errors.EntryNotFoundError as error:
         if isinstance(error, errors.LocalEntryNotFoundError):
             raise PipelineError(_not_cached(error, repo, revision, kind, file)) from None
@@ -244,7 +254,7 @@ def _endpoint() -> str:
     return f"the Hub at {parts.hostname or 'an empty HF_ENDPOINT'}"
 
 
-def _check_bytes(path: Path, repo: str, file: str) -> None:
+def _check_bytes(path: Path, file: str) -> None:
     """Hold a cached file against the checksum that names its blob: SHA-256, or Git's SHA-1.
 
     huggingface_hub itself compares the size alone. Where the cache has no symbolic links, there
@@ -265,7 +275,4 @@ def _check_bytes(path: Path, repo: str, file: str) -> None:
     if digest.hexdigest() != expected:
         blob.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        raise PipelineError(
-            f"{file} of {repo} does not have the checksum that the Hub states; it was removed "
-            "from the cache: run the same command again."
-        )
+        raise resumable.WrongBytes(file)

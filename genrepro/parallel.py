@@ -17,6 +17,7 @@ from typing import TypeVar
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from genrepro import ranks
 from genrepro.runtime import PipelineError, workers
 
 Item = TypeVar("Item")
@@ -80,7 +81,8 @@ def _stop_workers() -> None:
 
 
 def _shown(results: Iterable[Result], total: int, what: str) -> Iterator[Result]:
-    return tqdm(results, total=total, desc=what, disable=None, mininterval=0.5)
+    quiet = True if ranks.rank() else None  # None: shown on a terminal alone
+    return tqdm(results, total=total, desc=what, disable=quiet, mininterval=0.5)
 
 
 def _start_worker() -> None:

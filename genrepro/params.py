@@ -6,18 +6,19 @@ import difflib
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from genrepro import plain_yaml
 from genrepro.runtime import PipelineError
 
 PARAMS_FILE = Path("params.yaml")
+MOST_PROBLEMS = 20  # that one message names
 
 
 class Section(BaseModel):
     """Unknown keys are errors; "1e-05", which YAML 1.1 reads as a string, is a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -50,6 +51,7 @@ class Encode(Section):
     segment_seconds: float = Field(gt=0)
     hop_seconds: float | None = Field(gt=0)
     normalize: bool
+    launcher: str = Field(min_length=1)
 
 
 class Train(Section):
@@ -62,12 +64,14 @@ class Train(Section):
     weight_decay: float = Field(ge=0)
     label_smoothing: float = Field(ge=0, lt=1)
     early_stopping: int = Field(ge=0)
+    layers: int | None = Field(ge=1)
     weighted_layer_sum: bool
     freeze: Literal["nothing", "convolutions", "backbone"]
     precision: Literal["auto", "fp16", "bf16", "none"]
     gradient_checkpointing: bool
     device: Literal["auto", "cpu", "cuda"]
     deterministic: bool
+    launcher: str = Field(min_length=1)
 
     @model_validator(mode="after")
     def _batches_divide(self) -> Train:
@@ -77,10 +81,6 @@ class Train(Section):
                 f"batch_size ({self.batch_size}), so that accumulated gradients make it up"
             )
         return self
-
-    @property
-    def accumulation_steps(self) -> int:
-        return self.effective_batch_size // self.batch_size
 
 
 class Evaluate(Section):
@@ -116,22 +116,20 @@ def load(path: Path = PARAMS_FILE) -> Params:
             the message names each such key and what is allowed there.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = plain_yaml.read(path)
     except FileNotFoundError:
         raise PipelineError(f"{path} is not here: run from the repository's root.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path} is not readable as YAML: {error}") from None
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        lines = "\n".join(f"  {_explain(problem)}" for problem in error.errors())
+        lines = "\n".join(f"  {_explain(problem)}" for problem in error.errors()[:MOST_PROBLEMS])
         raise PipelineError(f"{path} cannot be used:\n{lines}") from None
 
 
 def _explain(problem: dict) -> str:
     """One line for one of pydantic's findings: the key, what is wrong, what is allowed."""
     location = [str(part) for part in problem["loc"]]
-    key = ".".join(location) or "the file"
+    key = ".".join(location)[:100] or "the file"
     if problem["type"] == "extra_forbidden":
         known = _keys_of(location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1)
@@ -140,8 +138,9 @@ def _explain(problem: dict) -> str:
     if problem["type"] == "missing":
         return f"{key}: is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
-    return f"{key}: {message[0].lower()}{message[1:]}{given}"
+    given = problem["input"]
+    words = "" if isinstance(given, dict) else f", not {plain_yaml.shortened(given)}"
+    return f"{key}: {message[0].lower()}{message[1:]}{words}"
 
 
 def _keys_of(location: list[str]) -> list[str]:

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from safetensors import SafetensorError, safe_open
 
+from genrepro import plain_yaml
 from genrepro.audio import MAX_RATE, MIN_RATE
 from genrepro.params import Model
 from genrepro.runtime import PipelineError, sha256, write_json
@@ -115,7 +115,7 @@ def _hub(model: Model) -> Origin:
 def _pinned(repo: str) -> str | None:
     if not PINS.is_file():
         return None
-    pins = yaml.safe_load(PINS.read_text(encoding="utf-8")) or {}
+    pins = plain_yaml.read(PINS) or {}
     return pins.get(repo)
 
 

@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from genrepro import interrupts, ranks
+
 SPEED_DIR = Path("metrics/speed")
 WORK_DIR = Path(".resume")  # unfinished work and locks; not in Git, and no output of a stage
 
@@ -31,21 +33,23 @@ class PipelineError(Exception):
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage's or tool's `main`; end a mendable error with one sentence and exit code 1."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in interrupts.SIGNALS}
     _end_with_dvc()
     try:
         main()
     except PipelineError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("error: interrupted; the same command goes on from here.")
+        sys.exit(interrupts.SENTENCE)
     except MemoryError:
         sys.exit("error: out of memory; set GENREPRO_WORKERS=1, or use shorter segments.")
     except Exception as error:
         if fault := _disk_fault(error):
             sys.exit(f"error: {fault}, then run the same command again.")
         raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -88,6 +92,7 @@ _DISK_ERRORS = {
     errno.EFBIG: "no file may grow so large here; raise the limit (`ulimit -f`)",
     errno.EROFS: "the file system is read-only; make it writable",
     errno.EACCES: "permission denied; change the permissions",
+    errno.EPERM: "this may not be changed; make it writable",  # an immutable folder
 }
 
 
@@ -111,7 +116,11 @@ def staged(target: Path) -> Iterator[Path]:
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            error.filename = str(path)  # it names a file in it, without its folder
+            raise
     else:
         path.unlink(missing_ok=True)
 
@@ -136,8 +145,12 @@ def measured(stage: str) -> Iterator[dict[str, object]]:
     """Write the seconds and peak memory of the block to metrics/speed/<stage>.json.
 
     Yields a dict to which the block adds figures of its own. Nothing depends on these files.
+    Of a launcher's processes, rank 0 takes the stage's lock and writes its own figures.
     """
     figures: dict[str, object] = {}
+    if ranks.rank():
+        yield figures
+        return
     start = time.perf_counter()
     with _alone(stage):
         yield figures
@@ -168,7 +181,8 @@ _SELF_AND_CHILDREN = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 
 def workers() -> int:
-    """How many processes to use: GENREPRO_WORKERS, or every core this process may run on.
+    """How many processes to use: GENREPRO_WORKERS, or every core this process may run on, shared
+    with the others that a launcher started here.
 
     Raises:
         PipelineError: GENREPRO_WORKERS is not a whole number of at least 1.
@@ -176,12 +190,14 @@ def workers() -> int:
     asked = os.environ.get("GENREPRO_WORKERS", "")
     if not asked:
         can_ask = hasattr(os, "sched_getaffinity")  # Linux
-        return len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
+        return max(1, cores // ranks.local_world())
     if not asked.isdecimal() or int(asked) < 1:
         raise PipelineError(f"GENREPRO_WORKERS must be a whole number from 1, not {asked!r}.")
     return int(asked)
 
 
 def say(line: str) -> None:
-    """Print a line of progress at once, also into a pipe."""
-    print(line, flush=True)
+    """Print a line of progress at once, also into a pipe; under a launcher, rank 0 alone does."""
+    if ranks.rank() == 0:
+        print(line, flush=True)

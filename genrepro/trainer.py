@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,56 +20,75 @@ from genrepro.predict import segment_logits, stacked
 from genrepro.scoring import average_segments
 
 RUNNING = "running training loss"  # its key in trainer_state.json
+IGNORED = -100  # a target that cross-entropy and Trainer's count of a batch pass over
+Sample = tuple[np.ndarray, int, int]  # what the model is fed, how long its segment is, the target
 
 
 class Segments(Dataset):
-    """A part's segments with their targets, read from the memory map when asked for."""
+    """A part's segments with their targets, read from the memory map when asked for.
 
-    def __init__(self, encoded: Encoded, part: Part) -> None:
-        self.encoded, self.part = encoded, part
+    Index ~i gives segment i with a target that is ignored: it fills a batch and teaches nothing.
+
+    Args:
+        lengths: of the segments, where `encoded` holds what a part of the model made of them.
+
+    Index ~i gives segment i with a target that is ignored: it fills a batch and teaches nothing.
+    """
+
+    def __init__(self, encoded: Encoded, part: Part, lengths: list[int] | None = None) -> None:
+        self.encoded, self.part, self.lengths = encoded, part, lengths
 
     def __len__(self) -> int:
         return len(self.part.rows)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self.encoded[self.part.rows[index]], self.part.targets[self.part.clip_of[index]]
+    def __getitem__(self, index: int) -> Sample:
+        if index < 0:
+            return *self[~index][:2], IGNORED
+        features = self.encoded[self.part.rows[index]]
+        length = len(features) if self.lengths is None else self.lengths[index]
+        return features, length, self.part.targets[self.part.clip_of[index]]
 
 
 @dataclass(frozen=True)
 class Collator:
     """Stack segments into one float32 batch, zero-padded along the only axis that may differ.
 
-    Waveforms of unequal length also get an attention mask, as in the course; equal ones need none.
+    Segments of unequal length also get an attention mask, as in the course; equal ones need none.
+    Only waveforms can be unequal: spectrograms are filled up by their feature extractors.
     """
 
     input_name: str
 
-    def __call__(self, samples: list[tuple[np.ndarray, int]]) -> dict[str, torch.Tensor]:
-        arrays = [features for features, _ in samples]
-        batch = stacked(arrays)
-        targets = torch.tensor([target for _, target in samples])
-        inputs = {self.input_name: batch, "labels": targets}
-        lengths = torch.tensor([array.shape[0] for array in arrays])
-        if batch.ndim == 2 and lengths.min() < batch.shape[1]:
-            inputs["attention_mask"] = (torch.arange(batch.shape[1]) < lengths[:, None]).long()
+    def __call__(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
+        arrays, lengths, targets = zip(*samples)
+        inputs = {self.input_name: stacked(arrays), "labels": torch.tensor(targets)}
+        if min(lengths) < max(lengths):
+            inside = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+            inputs["attention_mask"] = inside.long()
         return inputs
 
 
 class Shuffled(Sampler[int]):
-    """An order of its own for each epoch, from the seed alone, so that it can be gone on with."""
+    """An order of its own for each epoch, from the seed alone, so that it can be gone on with.
 
-    def __init__(self, size: int, seed: int) -> None:
+    Several ranks take turns at its batches. It is filled up to a multiple of what they take at
+    once, so that all have the same number of batches, and learn from the clips of one process.
+    """
+
+    def __init__(self, size: int, seed: int, multiple: int = 1) -> None:
         self.size, self.seed, self.epoch = size, seed, 0
+        self.filling = -size % multiple
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.size
+        return self.size + self.filling
 
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng([self.seed, self.epoch])
-        return iter(random.permutation(self.size).tolist())
+        order = random.permutation(self.size).tolist()
+        return iter(order + [~order[-1]] * self.filling)
 
 
 class ClipTrainer(Trainer):
@@ -85,7 +105,9 @@ class ClipTrainer(Trainer):
         self.epoch_loss, self.epoch_steps = 0.0, 0
 
     def _get_train_sampler(self, *args) -> Shuffled:
-        return Shuffled(len(self.train_dataset), self.args.seed)
+        together = self.args.train_batch_size * self.args.world_size
+        multiple = together if self.args.world_size > 1 else 1
+        return Shuffled(len(self.train_dataset), self.args.seed, multiple)
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -94,9 +116,14 @@ class ClipTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs:
-            logs["loss"] = float(self.epoch_loss) / self.epoch_steps
+            logs["loss"] = float(np.mean(self._losses())) / self.epoch_steps
             self.epoch_loss, self.epoch_steps = 0.0, 0
         super().log(logs, *args, **kwargs)
+
+    def _losses(self) -> list[float]:
+        """Each rank's running loss; their mean is the effective batch's (Trainer scales it so)."""
+        loss = torch.as_tensor(self.epoch_loss, dtype=torch.float64, device=self.args.device)
+        return self.accelerator.gather(loss[None]).tolist()
 
     def _load_from_checkpoint(self, checkpoint: str, model: PreTrainedModel | None = None) -> None:
         """Through `from_pretrained`: some models are saved under other names than their own, which
@@ -108,9 +135,13 @@ class ClipTrainer(Trainer):
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def _save_checkpoint(self, *args) -> None:
-        running = {"loss": float(self.epoch_loss), "steps": self.epoch_steps}
+        running = {"loss": self._losses(), "steps": self.epoch_steps}
         self.state.stateful_callbacks[RUNNING] = running
         super()._save_checkpoint(*args)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()  # rank 0 then writes what says that all is there
 
     def _loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
         """Cross-entropy over the effective batch: accumulated micro-batches weigh by their size."""
@@ -120,25 +151,44 @@ class ClipTrainer(Trainer):
         return loss / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """Accuracy and cross-entropy over the validation clips.
+        """Accuracy and cross-entropy over the validation clips, and what ranks the epochs.
 
-        `selection` is accuracy with ties broken by the lower loss: the added term stays below half
-        of what one clip is worth.
+        The processes that a launcher started share the work, and see the same figures.
         """
-        segments = [self.validation[index][0] for index in range(len(self.validation))]
-        with self.compute_loss_context_manager():
-            logits = segment_logits(self.model, segments, self.args.per_device_eval_batch_size)
         part = self.validation.part
-        logits = average_segments(logits, np.array(part.clip_of))
+        logits = average_segments(self._validation_logits(), np.array(part.clip_of))
         targets = torch.tensor(part.targets)
         loss = functional.cross_entropy(torch.from_numpy(logits), targets).item()
         accuracy = self.accuracy.compute(
             predictions=logits.argmax(axis=1), references=part.targets
         )["accuracy"]
-        selection = accuracy + np.exp(-loss) / (2 * len(part.targets))
-        metrics = {"eval_accuracy": accuracy, "eval_loss": loss, "eval_selection": selection}
+        metrics = {
+            "eval_accuracy": accuracy,
+            "eval_loss": loss,
+            "eval_selection": selection(accuracy, loss, len(part.targets)),
+        }
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _validation_logits(self) -> np.ndarray:
+        """(segments, labels), the same on all ranks: each computes its share, the rest is zero."""
+        mine = range(self.args.process_index, len(self.validation), self.args.world_size)
+        segments = [self.validation[index][0] for index in mine]
+        with self.compute_loss_context_manager():
+            share = segment_logits(self.model, segments, self.args.per_device_eval_batch_size)
+        if len(segments) == len(self.validation):
+            return share
+        logits = torch.zeros(len(self.validation), share.shape[1], device=self.args.device)
+        logits[list(mine)] = torch.from_numpy(share).to(logits.device)
+        return self.accelerator.reduce(logits, "sum").cpu().numpy()
+
+
+def selection(accuracy: float, loss: float, clips: int) -> float:
+    """Rank an epoch by accuracy, and among equals by the lower loss.
+
+    What is added stays below half of what one of the clips is worth.
+    """
+    return accuracy + math.exp(-loss) / (2 * clips)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,8 @@ from transformers import (
     TrainingArguments,
 )
 
+from genrepro import ranks
 from genrepro.callbacks import Curves, RunningLoss, StopOnSignal, Stopped
-from genrepro.encoded import Encoded, Part
 from genrepro.params import Train
 from genrepro.runtime import PipelineError, say
 from genrepro.trainer import ClipTrainer, Collator, Segments
@@ -41,45 +42,54 @@ class Outcome:
 
 def fine_tune(
     model: PreTrainedModel,
-    encoded: Encoded,
-    parts: dict[str, Part],
+    segments: dict[str, Segments],
     train: Train,
     learning_rate: float,
     seed: int,
     checkpoints: Path,
-    live: Live,
+    live: Live | None,
 ) -> Outcome:
-    """Train `model` in place and leave it with its best epoch's weights.
+    """Train `model` in place on the segments of "train"; leave it as after its best epoch.
 
-    Goes on from the last whole checkpoint in `checkpoints`, if there is one.
+    The best epoch is chosen on "validation". Goes on from the last whole checkpoint in
+    `checkpoints`, if there is one.
+
+    Args:
+        live: where the learning curves go; None on all ranks but the first.
 
     Raises:
         PipelineError: the device is missing or out of memory, or training was told to stop.
     """
     stop, running = StopOnSignal(), RunningLoss()
-    callbacks = [running, Curves(live), stop]
+    callbacks = [running, stop] if live is None else [running, Curves(live), stop]
     if train.early_stopping:
         callbacks.append(EarlyStoppingCallback(train.early_stopping))
     trainer = ClipTrainer(
         model=model,
         args=arguments(train, learning_rate, seed, checkpoints),
-        train_dataset=Segments(encoded, parts["train"]),
-        eval_dataset=Segments(encoded, parts["validation"]),
-        validation=Segments(encoded, parts["validation"]),
+        train_dataset=segments["train"],
+        eval_dataset=segments["validation"],
+        validation=segments["validation"],
         label_smoothing=train.label_smoothing,
-        data_collator=Collator(encoded.input_name),
+        data_collator=Collator(model.main_input_name),
         callbacks=callbacks,
     )
     running.trainer = trainer
     trainer.remove_callback(PrinterCallback)
+    if ranks.rank():  # else all would draw the same dropout
+        torch.manual_seed(seed + ranks.rank())
     resumed = last_checkpoint(checkpoints)
     if resumed:
         say(f"going on from {resumed.name}")
     try:
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        trainer.accelerator.wait_for_everyone()  # before rank 0 removes what another reads
+        trainer.accelerator.end_training()
     except torch.OutOfMemoryError:
         raise PipelineError(out_of_memory(train)) from None
     except Stopped:
+        if ranks.rank():
+            sys.exit(1)  # rank 0 says it
         raise PipelineError(
             f"{stop.received} received; a checkpoint is kept, and the same command goes on from it."
         ) from None
@@ -98,12 +108,13 @@ def arguments(
         num_train_epochs=train.epochs,
         per_device_train_batch_size=train.batch_size,
         per_device_eval_batch_size=train.batch_size,
-        gradient_accumulation_steps=train.accumulation_steps,
+        gradient_accumulation_steps=accumulation_steps(train, ranks.world()),
         learning_rate=learning_rate,
         warmup_steps=train.warmup,  # below 1, it is a share of all steps
         lr_scheduler_type="linear",
         weight_decay=train.weight_decay,
         activation_checkpointing=train.gradient_checkpointing,
+        ddp_find_unused_parameters=True,  # HuBERT's mask, layers that are dropped
         use_cpu=device == "cpu",
         seed=seed,
         eval_strategy="epoch",
@@ -123,17 +134,47 @@ def arguments(
     return args
 
 
+def accumulation_steps(train: Train, processes: int) -> int:
+    """Batches that each of the processes takes for a step that learns from the effective batch.
+
+    Raises:
+        PipelineError: the effective batch cannot be shared out evenly.
+    """
+    together = train.batch_size * processes
+    if train.effective_batch_size % together:
+        raise PipelineError(
+            f"{processes} processes with train.batch_size={train.batch_size} take {together} "
+            f"segments at once, and train.effective_batch_size={train.effective_batch_size} is no "
+            f"multiple of that; {_sharing(train, processes)}."
+        )
+    return train.effective_batch_size // together
+
+
+def _sharing(train: Train, processes: int) -> str:
+    """What to set instead: the largest batch that fits, or else a number of processes."""
+    share, rest = divmod(train.effective_batch_size, processes)
+    if rest:
+        return f"start a number of processes that divides {train.effective_batch_size}"
+    fits = max(size for size in range(1, train.batch_size + 1) if share % size == 0)
+    return f"set train.batch_size={fits}"
+
+
 def choose_device(train: Train) -> str:
     """Return "cuda" or "cpu", as `train.device` asks and the machine has.
 
     Raises:
-        PipelineError: a GPU is asked for and none is there.
+        PipelineError: a GPU is asked for and none is there, or a launcher has started more
+            processes on this machine than it has GPUs.
     """
     if train.device == "cuda" and not torch.cuda.is_available():
         raise PipelineError("train.device is cuda, but PyTorch sees no GPU; set it to auto or cpu.")
-    if train.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return train.device
+    device = "cuda" if train.device == "auto" and torch.cuda.is_available() else train.device
+    if device == "cuda" and ranks.local_world() > torch.cuda.device_count():
+        raise PipelineError(
+            f"train.launcher starts {ranks.local_world()} processes on a machine with "
+            f"{torch.cuda.device_count()} GPUs; start one for each GPU."
+        )
+    return "cpu" if device == "auto" else device
 
 
 def choose_precision(train: Train, device: str) -> str:

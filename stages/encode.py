@@ -1,7 +1,9 @@
 """encode: data/raw through the backbone's feature extractor, into data/encoded.
 
 Every core takes whole shards of clips; a shard's bytes depend on its clips alone, so the number of
-processes changes nothing. Killed and started again, it goes on from its finished shards.
+processes changes nothing. Killed and started again, it goes on from its finished shards. Under a
+launcher (`encode.launcher`), each of its processes takes its share of the shards, on any machine
+that sees this folder.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from genrepro import audio, encoded, features, parallel, resume
-from genrepro.params import Encode, load
+from genrepro import audio, encoded, features, parallel, ranks, resume, together
+from genrepro.params import load
 from genrepro.runtime import PipelineError, measured, remove, run, say, staged
 
 CLIPS = Path("data/clips.csv")
@@ -31,35 +33,22 @@ def main() -> None:
     with measured("encode") as figures:
         clips = _read_clips()
         longest = max(float(clip["seconds"]) for clip in clips)
-        extractor = adapted(BACKBONE, params.encode, longest)
+        torch.set_num_threads(1)  # processes are forked later, and threads would not come along
+        extractor = features.adapt(features.load(BACKBONE), params.encode, longest)
         shards = _shards(clips)
-        partial = unfinished(extractor, clips)
-        extractor.save_pretrained(partial)
+        with together.rank_0_first("start"):  # which has the stage's lock, and clears up
+            partial = unfinished(extractor, clips)
+            if ranks.rank() == 0:
+                extractor.save_pretrained(partial)
         _encode(shards, partial)
+        together.meet("end")
+        if ranks.rank():
+            return
         _finish(partial, len(shards))
         size = sum(file.stat().st_size for file in ENCODED.iterdir())
         figures["clips"] = len(clips)
         figures["mb_per_clip"] = round(size / 1e6 / len(clips), 3)
     say(f"encoded {len(clips)} clips in segments of {extractor.segment_seconds:g} s")
-
-
-def adapted(backbone: Path, encode: Encode, longest: float) -> features.Extractor:
-    """The backbone's extractor, fitted to clips of up to `longest` seconds and tried on noise.
-
-    Raises:
-        PipelineError: its file holds a value that it cannot work with.
-    """
-    torch.set_num_threads(1)  # processes are forked later, and threads would not come along
-    noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
-    try:
-        extractor = features.adapt(features.load(backbone), encode, longest)
-        features.segments(extractor, noise)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        raise PipelineError(
-            f"{backbone}/preprocessor_config.json holds a value that its feature extractor cannot "
-            f"work with ({' '.join(str(e).split())[:150]}); take it from a model of the same kind."
-        ) from None
-    return extractor
 
 
 def unfinished(extractor: features.Extractor, clips: list[dict[str, str]]) -> Path:
@@ -87,8 +76,9 @@ def _shards(clips: list[dict[str, str]]) -> list[list[dict[str, str]]]:
 
 
 def _encode(shards: list[list[dict[str, str]]], partial: Path) -> None:
-    """Write each shard that is not yet there."""
+    """Write each shard that is not yet there and that is this process' own."""
     jobs = [(clips, partial / _shard_name(n, len(shards))) for n, clips in enumerate(shards)]
+    jobs = jobs[ranks.rank() :: ranks.world()]
     todo = [(clips, target) for clips, target in jobs if not target.exists()]
     if len(todo) < len(jobs):
         say(f"{len(jobs) - len(todo)} of {len(jobs)} shards were finished before")
@@ -127,11 +117,17 @@ def _segments(extractor: features.Extractor, path: Path) -> list[np.ndarray]:
 
 def _finish(partial: Path, count: int) -> None:
     """Make the shards a folder that Datasets reads, and move it into place."""
-    encoded.write_index(partial, [partial / _shard_name(index, count) for index in range(count)])
+    shards = [partial / _shard_name(index, count) for index in range(count)]
+    if missing := [shard for shard in shards if not shard.exists()]:
+        raise PipelineError(
+            f"{missing[0]} is not here: encode.launcher has started processes that see another "
+            "folder; start them in this one, on a disk that all machines share."
+        )
+    encoded.write_index(partial, shards)
     ENCODED.parent.mkdir(parents=True, exist_ok=True)
     remove(ENCODED)
     partial.replace(ENCODED)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(together.one_voice(main))

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 
 from dvclive import Live
-from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedModel
 
-from genrepro import (
-    backbone,
-    callbacks,
-    encoded,
-    features,
-    metric,
-    predict,
-    resume,
-    scoring,
-    trainer,
-    training,
-)
-from genrepro.params import Train, load
-from genrepro.runtime import PipelineError, measured, run, say, sha256, staged, write_json
+from genrepro import backbone, encoded, features, frozen, gpus, ranks, resume, together, training
+from genrepro.params import load
+from genrepro.runtime import measured, run, say, sha256, staged, write_json
 
 BACKBONE = Path("models/backbone")
 ENCODED = Path("data/encoded")
@@ -29,22 +18,35 @@ SPLIT = Path("data/split.csv")
 FINETUNED = Path("models/finetuned")
 CURVES = Path("metrics/train")
 VALIDATION = Path("metrics/validation.json")
+CODE = sorted(
+    module.__file__ for name, module in sys.modules.items() if name.startswith("genrepro.")
+)
 
 
 def main() -> None:
     params = load()
+    training.accumulation_steps(params.train, ranks.world())  # impossible: said before any work
+    gpus.claim_one(params.train.device)
     with measured("train") as figures:
         corpus = encoded.Encoded.open(ENCODED)
         parts, labels = encoded.read_parts(SPLIT, corpus)
         extractor = features.load(ENCODED)
-        model, pretrained = built(BACKBONE, labels, extractor, params.train, params.seed)
+        model, pretrained = backbone.build(BACKBONE, labels, extractor, params.train, params.seed)
         rate = params.train.learning_rate if pretrained else params.train.scratch_learning_rate
         say(_plan(model, parts, labels, pretrained, rate))
-        checkpoints = _checkpoints(params, corpus)
-        with Live(str(CURVES), dvcyaml=None, save_dvc_exp=False) as live:
+        with together.rank_0_first("start"):  # which has the stage's lock, and clears up
+            checkpoints = _checkpoints(params, corpus)
+        heard = {part: parts[part] for part in ("train", "validation")}
+        front = checkpoints / "front"
+        with (
+            frozen.recalled(model, corpus, heard, params.train, front) as segments,
+            _curves() as live,
+        ):
             outcome = training.fine_tune(
-                model, corpus, parts, params.train, rate, params.seed, checkpoints, live
+                model, segments, params.train, rate, params.seed, checkpoints, live
             )
+        if ranks.rank():
+            return
         with staged(FINETUNED) as draft:
             model.save_pretrained(draft)
             extractor.save_pretrained(draft)
@@ -62,21 +64,10 @@ def main() -> None:
     say(f"kept epoch {outcome.epoch}: validation accuracy {outcome.accuracy:.3f}")
 
 
-def built(
-    folder: Path, labels: list[str], extractor: features.Extractor, train: Train, seed: int
-) -> tuple[PreTrainedModel, bool]:
-    """As backbone.build; a config.json that no model can be made from is one sentence too."""
-    try:
-        return backbone.build(folder, labels, extractor, train, seed)
-    except _CONFIG_FAULTS as error:
-        words = " ".join(str(error).split())[:150]
-        raise PipelineError(
-            f"no model can be made from {folder}/config.json ({words}); fetch it from its author."
-        ) from None
-
-
-_CONFIG_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError)
-_CONFIG_FAULTS += (ValueError, StrictDataclassError)  # transformers checks few of its values
+def _curves() -> contextlib.AbstractContextManager[Live | None]:
+    if ranks.rank():
+        return contextlib.nullcontext()
+    return Live(str(CURVES), dvcyaml=None, save_dvc_exp=False)
 
 
 def _plan(model, parts, labels, pretrained: bool, rate: float) -> str:
@@ -92,29 +83,19 @@ def _plan(model, parts, labels, pretrained: bool, rate: float) -> str:
 def _checkpoints(params, corpus: encoded.Encoded) -> Path:
     """Where this very training's checkpoints are; other inputs, parameters or code find others."""
     weights = [*sorted(BACKBONE.glob("*.safetensors")), BACKBONE / "config.json", SPLIT]
-    modules = [
-        backbone,
-        callbacks,
-        encoded,
-        features,
-        metric,
-        predict,
-        scoring,
-        trainer,
-        training,
-    ]
     return resume.folder(
         "train",
         {
             "train": params.train.model_dump(),
+            "processes": ranks.world(),
             "seed": params.seed,
             "encoded": corpus.digest,
             "files": {path.name: sha256(path) for path in weights},
         },
-        [__file__, *(module.__file__ for module in modules)],
+        [__file__, *CODE],
         ["accelerate", "numpy", "safetensors", "torch", "transformers"],
     )
 
 
 if __name__ == "__main__":
-    run(main)
+    run(together.one_voice(main))

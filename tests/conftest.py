@@ -65,7 +65,7 @@ def tiny_backbone(kind: str, folder: Path) -> Path:
     )
 
     torch.manual_seed(0)
-    small = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2}
+    small = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2}
     if kind == "hubert":
         config = HubertConfig(
             **small,
@@ -82,7 +82,7 @@ def tiny_backbone(kind: str, folder: Path) -> Path:
     else:
         config = WhisperConfig(
             d_model=32,
-            encoder_layers=1,
+            encoder_layers=2,
             decoder_layers=1,
             encoder_attention_heads=2,
             decoder_attention_heads=2,

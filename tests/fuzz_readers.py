@@ -189,30 +189,29 @@ def encoded(folder: Path) -> Sources:
 
 
 def extractor(folder: Path) -> Sources:
+    from genrepro import features
     from genrepro.params import load
-    from stages.encode import adapted
 
     encode = load(ROOT / "params.yaml").encode
 
     def read(content: bytes) -> str:
         (folder / "preprocessor_config.json").write_bytes(content)
-        adapted(folder, encode, longest=1.0)
+        features.adapt(features.load(folder), encode, longest_seconds=1.0)
         return "read"
 
     yield (ROOT / "backbones/tiny-ast/preprocessor_config.json").read_bytes(), read
 
 
 def config(folder: Path) -> Sources:
-    from genrepro import features
+    from genrepro import backbone, features
     from genrepro.params import load
-    from stages.train import built
 
     train = load(ROOT / "params.yaml").train
     extractor = features.load(ROOT / "backbones/tiny-ast")
 
     def read(content: bytes) -> str:
         (folder / "config.json").write_bytes(content)
-        built(folder, ["a", "b"], extractor, train, seed=0)
+        backbone.build(folder, ["a", "b"], extractor, train, seed=0)
         return "read"
 
     yield (ROOT / "backbones/tiny-ast/config.json").read_bytes(), read

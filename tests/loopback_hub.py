@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 LARGE = 10_000  # bytes; above, a file is in large-file storage
+PIECE = 1_000_000  # bytes of a body that are sent at once
 FAILURES = {
     "401": "asks for a login, as the Hub does where a repository is private or is not",
     "403": "forbids",
@@ -37,7 +38,9 @@ class LoopbackHub:
     """Serves until `close`; `url` is for HF_ENDPOINT.
 
     `asked` counts requests by method and path, `tokens` holds what came as authorization, by the
-    name of the host that it came to, and `ranges` what was asked for of large files.
+    name of the host that it came to, `ranges` what was asked for of large files, and `sent` counts
+    the bytes of their bodies. With `hold_after`, a body pauses after so many bytes. Large files of
+    the repositories in `xet` also say where Xet has them, though nobody answers there.
     """
 
     def __init__(self) -> None:
@@ -46,6 +49,9 @@ class LoopbackHub:
         self.asked: Counter[str] = Counter()
         self.tokens: set[tuple[str, str]] = set()
         self.ranges: list[str] = []
+        self.sent = 0
+        self.hold_after: int | None = None
+        self.xet: set[str] = set()
         self.released = threading.Event()  # lets hanging requests go
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -151,6 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
             "X-Linked-Size": str(len(content)),
             "Location": f"http://localhost:{self.hub.port}/cdn/{sha256}-{repo}?Signature=secret",
         }
+        if repo in self.hub.xet:
+            headers |= {"X-Xet-Hash": sha256, "X-Xet-Refresh-Route": f"{self.hub.url}/no/such/xet"}
         self._send(302, b"", headers)
 
     def _send_blob(self, owner_key: str, name: str) -> None:
@@ -206,11 +214,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        self.wfile.write(body[: len(body) // 2] if cut else body)
+        self._write(body[: len(body) // 2] if cut else body)
         if cut:
             self.wfile.flush()
             time.sleep(0.05)
             self.close_connection = True
+
+    def _write(self, body: bytes) -> None:
+        for start in range(0, len(body), PIECE):
+            if self.hub.hold_after is not None and start >= self.hub.hold_after:
+                self.hub.released.wait(60)
+            piece = body[start : start + PIECE]
+            self.wfile.write(piece)
+            self.hub.sent += len(piece) if len(body) > LARGE else 0
 
 
 def _git_sha1(content: bytes) -> str:

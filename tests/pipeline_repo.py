@@ -41,9 +41,8 @@ class Clone:
     path: Path
     env: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command here; unless `ok` is false, a failure shows what it printed."""
-        environment = os.environ | {
+    def environment(self) -> dict[str, str]:
+        return os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "1",
             "DVC_SITE_CACHE_DIR": str(self.path.parent / "site"),
@@ -52,11 +51,26 @@ class Clone:
             "HF_HUB_OFFLINE": "1",
             **self.env,
         }
+
+    def run(self, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command here; unless `ok` is false, a failure shows what it printed."""
         done = subprocess.run(
-            command, cwd=self.path, env=environment, capture_output=True, text=True
+            command, cwd=self.path, env=self.environment(), capture_output=True, text=True
         )
         assert not ok or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done
+
+    def start(self, log: Path, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command here, in a process group of its own; what it prints goes to `log`."""
+        with log.open("wb") as said:
+            return subprocess.Popen(
+                command,
+                cwd=self.path,
+                env=self.environment(),
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def dvc(self, *words: str, ok: bool = True) -> str:
         """What DVC printed."""
@@ -91,6 +105,16 @@ class Clone:
     def copy(self, target: Path) -> Clone:
         shutil.copytree(self.path, target, symlinks=True)
         return Clone(target, dict(self.env))
+
+
+def hashes(lock: str) -> dict[str, str]:
+    """Path -> hash of all that a dvc.lock has, but for measured seconds."""
+    return {
+        out["path"]: out["md5"]
+        for stage in yaml.safe_load(lock)["stages"].values()
+        for out in stage["outs"]
+        if not out["path"].startswith("metrics/speed/")
+    }
 
 
 def ran(output: str) -> list[str]:

@@ -134,6 +134,19 @@ def test_what_is_frozen_does_not_train(kind):
         assert frozen and all("conv" in parameter for parameter in frozen)
 
 
+def test_the_first_layers_are_kept_as_they_were_pretrained(kind):
+    _, folder, extractor, segments = kind
+    whole, _ = built(folder, extractor)
+    first, _ = built(folder, extractor, layers=1)
+    assert first.config.num_hidden_layers == 1 and whole.config.num_hidden_layers == 2
+    kept, given = first.state_dict(), whole.state_dict()
+    body = [name for name in kept if not name.startswith(("classifier", "projector"))]
+    assert len(body) < len(given) and all(torch.equal(kept[name], given[name]) for name in body)
+    assert segment_logits(first, segments, 8).shape == (len(segments), 3)
+    with pytest.raises(PipelineError, match="the backbone has 2 layers"):
+        built(folder, extractor, layers=3)
+
+
 def test_what_a_backbone_does_not_have_is_said(tmp_path):
     folder = tiny_backbone("ast", tmp_path)
     extractor = features.load(folder)

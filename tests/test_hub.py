@@ -9,20 +9,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 from hub_contents import DISTILHUBERT, WORDS, fill, gtzan_tarball
+from hub_place import ROOT, TOKEN, files_of, one_sentence, python, write_params
 from loopback_hub import FAILURES, LoopbackHub
-
-ROOT = Path(__file__).parent.parent
-TOKEN = "hf_PlantedInTheEnvironment"
 
 # Fetches each model id on the command line, all at once, and prints {id: [sentence, seconds]}.
 FETCH_MODELS = """
@@ -92,56 +87,9 @@ def place(tmp_path_factory) -> Path:
     return place
 
 
-def python(place: Path, endpoint: str, *arguments: str, **environment: str):
-    """Run Python in `place` against the Hub at `endpoint`, with a token planted."""
-    given = {
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(place / "hf"),
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DOWNLOAD_TIMEOUT": "1",
-        "HF_HUB_ETAG_TIMEOUT": "1",
-        "HF_TOKEN": TOKEN,
-        "PYTHONPATH": str(ROOT),
-        "GENREPRO_WORKERS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=place,
-        env=os.environ | given | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert TOKEN not in done.stdout + done.stderr
-    return done
-
-
-def write_params(place: Path, corpus: str = "corpora/gtzan", model: str = "ntu-spml/distilhubert"):
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["data"]["corpus"], params["model"]["id"] = corpus, model
-    (place / "params.yaml").write_text(yaml.safe_dump(params))
-
-
 def clips_of(place: Path) -> dict[str, dict[str, str]]:
     with (place / "data/clips.csv").open(encoding="utf-8", newline="") as file:
         return {row["clip"]: row for row in csv.DictReader(file)}
-
-
-def files_of(folder: Path) -> dict[str, str]:
-    """Every file's SHA-256, by its path."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
-def one_sentence(done, *words: str) -> None:
-    assert done.returncode == 1, done
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "Traceback" not in done.stderr
-    for word in words:
-        assert word in done.stderr, done.stderr
 
 
 def test_gtzan_comes_from_the_hub_and_then_from_the_cache(hub, place):

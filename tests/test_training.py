@@ -1,7 +1,6 @@
 """Training on tones: it learns, it is the same recipe at any micro-batch, and it goes on."""
 
 import csv
-import dataclasses
 import signal
 
 import numpy as np
@@ -10,12 +9,12 @@ import torch
 from conftest import RATE, ROOT, tiny_backbone, tone
 from dvclive import Live
 
-from genrepro import backbone, features, training
+from genrepro import backbone, features, frozen, training
 from genrepro.encoded import Encoded, read_parts, write_index, write_shard
 from genrepro.params import load
 from genrepro.predict import segment_logits
 from genrepro.runtime import PipelineError
-from genrepro.trainer import ClipTrainer, Collator
+from genrepro.trainer import ClipTrainer, Collator, selection
 
 PARAMS = load(ROOT / "params.yaml")
 PITCHES = {"low": 220, "middle": 880, "high": 3520}
@@ -52,9 +51,8 @@ def train(made, where, epochs=4, rate=3e-3, stop_after=None, **changed):
     model, _ = backbone.build(folder, labels, extractor, recipe, 42)
     live = Live(str(where / "curves"), dvcyaml=None, save_dvc_exp=False)
     where.mkdir(exist_ok=True)
-    outcome = training.fine_tune(
-        model, encoded, parts, recipe, rate, 42, where / "checkpoints", live
-    )
+    with frozen.recalled(model, encoded, parts, recipe, where / "front") as segments:
+        outcome = training.fine_tune(model, segments, recipe, rate, 42, where / "checkpoints", live)
     live.end()
     return model, outcome
 
@@ -154,20 +152,20 @@ def test_early_stopping_ends_when_validation_no_longer_improves(made, tmp_path):
 def test_ties_in_accuracy_go_to_the_lower_loss_and_never_beat_one_clip_more():
     clips = 9
     for right in range(clips):
-        worst_of_more = (right + 1) / clips + np.exp(-50.0) / (2 * clips)
-        best_of_fewer = right / clips + np.exp(-0.0) / (2 * clips)
-        assert worst_of_more > best_of_fewer
+        assert selection(right / clips, 0.5, clips) > selection(right / clips, 0.6, clips)
+        worst_of_more = selection((right + 1) / clips, 50.0, clips)
+        assert worst_of_more > selection(right / clips, 0.0, clips)
 
 
 def test_unequal_waveforms_are_padded_and_masked_and_equal_ones_are_not():
     collate = Collator("input_values")
     long, short = np.ones(10, np.float16), np.ones(7, np.float16)
-    batch = collate([(long, 0), (short, 1)])
+    batch = collate([(long, 10, 0), (short, 7, 1)])
     assert batch["input_values"].dtype == torch.float32
     assert batch["input_values"].sum(dim=1).tolist() == [10, 7]
     assert batch["attention_mask"].sum(dim=1).tolist() == [10, 7]
     assert batch["labels"].tolist() == [0, 1]
-    assert "attention_mask" not in collate([(long, 0), (long, 1)])
+    assert "attention_mask" not in collate([(long, 10, 0), (long, 10, 1)])
 
 
 def test_memory_that_runs_out_is_one_sentence_with_what_to_type(made, tmp_path, monkeypatch):
@@ -193,14 +191,6 @@ def test_precision_can_be_forced_and_is_none_on_a_cpu(forced):
     train_params = PARAMS.train.model_copy(update={"precision": forced})
     assert training.choose_precision(train_params, "cpu") == forced
     assert training.choose_precision(PARAMS.train, "cpu") == "none"
-
-
-def test_outcomes_are_compared_whole():
-    assert dataclasses.asdict(training.Outcome(1, 0.5, 0.7)) == {
-        "epoch": 1,
-        "accuracy": 0.5,
-        "loss": 0.7,
-    }
 
 
 def test_tones_are_at_the_rate_that_backbones_hear():

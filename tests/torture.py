@@ -31,11 +31,8 @@ import yaml
 ROOT = Path(__file__).parent.parent
 RATE = 16_000
 PITCHES = {"low": 220.0, "middle": 880.0, "high": 3520.0}
-SMALL = {
-    "data": {"corpus": "corpora/tones"},
-    "train": {"epochs": 4},
-    "evaluate": {"bootstrap": 200},
-}
+SMALL = {"data": {"corpus": "corpora/tones"}, "train": {"epochs": 4}}
+SMALL |= {"evaluate": {"bootstrap": 200}}
 PATIENCE = 600  # seconds for one stage, however loaded the machine is
 AGAIN = 0.3  # share of the runs after a kill that are killed too
 GOING_ON = ("going on from", "were finished before")  # what train and encode then say

@@ -1,0 +1,5 @@
+"""What a person runs beside the stages, as `python -m tools.<name>`."""
+
+from genrepro import interrupts
+
+interrupts.end_at_once()

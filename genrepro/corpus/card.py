@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
+from genrepro import plain_yaml
 from genrepro.runtime import PipelineError
 
 CARD = "corpus.yaml"
-MAX_CARD_BYTES = 1_000_000
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="a full Hub commit")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -88,16 +87,7 @@ def load_card(folder: Path) -> Card | None:
     path = folder / CARD
     if not path.is_file():
         return None
-    try:
-        if path.stat().st_size > MAX_CARD_BYTES:
-            raise PipelineError(f"{path} is larger than {MAX_CARD_BYTES} bytes: it is no card.")
-        text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it holds an alias (*name); a few of them can stand for gigabytes")
-        raw = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        words = " ".join(str(error).split())[:300]
-        raise PipelineError(f"{path} is not readable as YAML: {words}.") from None
+    raw = plain_yaml.read(path)
     try:
         return TypeAdapter(AnyCard).validate_python(raw)
     except ValidationError as error:
@@ -109,9 +99,9 @@ def _explain(problem: dict, raw: object) -> str:
     kinds = ", ".join(KINDS)
     if problem["type"] in ("union_tag_not_found", "model_attributes_type", "union_tag_invalid"):
         given = raw.get("kind") if isinstance(raw, dict) else None
-        return f"kind: must be one of {kinds}, not {given!r:.100}"
+        return f"kind: must be one of {kinds}, not {plain_yaml.shortened(given)}"
     kind, *location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
+    key = ".".join(location)[:100]
     if problem["type"] == "extra_forbidden":
         known = ", ".join(name for name in KINDS[kind].model_fields)
         return f"{key}: there is no such key; known for kind {kind}: {known}"
@@ -120,7 +110,7 @@ def _explain(problem: dict, raw: object) -> str:
     if location[-1:] == ["revision"]:
         return f"{key}: must be a full commit of 40 hexadecimal digits, since a branch moves"
     message = problem["msg"]
-    return f"{key}: {message[0].lower()}{message[1:]}, not {problem['input']!r:.100}"
+    return f"{key}: {message[0].lower()}{message[1:]}, not {plain_yaml.shortened(problem['input'])}"
 
 
 def matches(name: str, patterns: list[str]) -> bool:

@@ -7,17 +7,18 @@ from pathlib import Path, PurePath
 
 from datasets import Audio, ClassLabel, Features, IterableDataset, load_dataset
 from datasets.exceptions import DatasetsError
-from huggingface_hub import DatasetCard
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from pyarrow import ArrowException
 from tqdm import tqdm
 
-from genrepro import hub
+from genrepro import hub, plain_yaml
 from genrepro.audio import extension_of
 from genrepro.corpus.card import Parquet, matches
 from genrepro.corpus.shelf import Shelf, printable
 from genrepro.runtime import PipelineError
 
 README = "README.md"
+MOST_README = 300_000  # characters; to read so much takes seconds
 ROWS_AT_ONCE = 16  # a row holds a whole clip
 
 
@@ -110,11 +111,12 @@ def _of_split(data_files: object, split: str) -> Iterator[str]:
 def _readme(card: Parquet) -> dict:
     try:
         path = hub.fetch(card.repo, README, card.revision, "dataset")
-        return DatasetCard(
-            path.read_text(encoding="utf-8"), ignore_metadata_errors=True
-        ).data.to_dict()
-    except (hub.MissingFile, ValueError, TypeError):
-        return {}  # the usual names are tried then
+        with path.open(encoding="utf-8") as file:
+            block = REGEX_YAML_BLOCK.search(file.read(MOST_README))
+        known = plain_yaml.parse(block[2]) if block else {}
+    except (hub.MissingFile, ValueError):
+        known = {}  # the usual names are tried then
+    return known if isinstance(known, dict) else {}
 
 
 def _take_file(card: Parquet, file: str, path: Path, part: dict[str, str], shelf: Shelf) -> None:
