@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +41,7 @@ def export(model: PreTrainedModel, example: np.ndarray, path: Path) -> None:
     free = {0: torch.export.Dim.DYNAMIC}
     if example.ndim == 1:
         free[1] = torch.export.Dim.DYNAMIC
-    with warnings.catch_warnings():
+    with _plain_attention(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about PyTorch's own internals, nothing to act on
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
@@ -54,6 +56,17 @@ def export(model: PreTrainedModel, example: np.ndarray, path: Path) -> None:
             verbose=False,
         )
     onnx.save(_without_traces(onnx.load(path)), path)
+
+
+@contextlib.contextmanager
+def _plain_attention(model: PreTrainedModel) -> Iterator[None]:
+    """PyTorch's fused attention is exported with a search for NaN, which a clip never has."""
+    usual = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:

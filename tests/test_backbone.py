@@ -197,3 +197,13 @@ def test_onnx_files_hold_no_path_of_the_machine_that_wrote_them(tmp_path):
     onnx.export(model.eval(), features.segments(extractor, tone(300, 1.0))[0], tmp_path / "m.onnx")
     written = (tmp_path / "m.onnx").read_bytes()
     assert b".py" not in written and str(ROOT).encode() not in written
+
+
+def test_onnx_attention_does_not_look_for_nan(tmp_path):
+    folder = tiny_backbone("ast", tmp_path)
+    extractor = features.adapt(features.load(folder), PARAMS.encode, longest_seconds=1.0)
+    model, _ = built(folder, extractor)
+    usual = model.config._attn_implementation
+    onnx.export(model.eval(), features.segments(extractor, tone(300, 1.0))[0], tmp_path / "m.onnx")
+    assert b"IsNaN" not in (tmp_path / "m.onnx").read_bytes()
+    assert model.config._attn_implementation == usual != "eager"
