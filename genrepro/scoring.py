@@ -35,10 +35,11 @@ def score(
         What metrics/test.json holds. `accuracy_interval` is Wilson's, as if clips were
         independent; `accuracy_by_group_interval` and the rest resample groups where they are
         known. Where all clips are right, or none, resampling sees no spread: the former is then
-        Wilson's on as many trials as there are groups. `macro_f1` averages over labels that are present or predicted. `loss` is the mean
-        of -ln p of the true label. `calibration_error` is the expected calibration error over 15
-        bins of equal width; on few clips it is above 0 even for a perfect model. Per label:
-        clips, precision, recall with Wilson's interval, and F1; None where undefined.
+        Wilson's on as many trials as there are groups. `macro_f1` averages over labels that are
+        present or predicted. `loss` is the mean of -ln p of the true label. `calibration_error`
+        is the expected calibration error over 15 bins of equal width; on few clips it is above 0
+        even for a perfect model. Per label: clips, precision, recall with Wilson's interval, and
+        F1; None where undefined.
     """
     correct = (frame["label"] == frame["predicted"]).to_numpy()
     per_label = _per_label(frame, labels, confidence)

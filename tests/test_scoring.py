@@ -211,3 +211,14 @@ def test_the_metric_needs_no_network(tmp_path):
 
     metric = ClipAccuracy(keep_in_memory=True)
     assert metric.compute(predictions=[0, 1, 2, 2], references=[0, 1, 2, 0]) == {"accuracy": 0.75}
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_all_right_is_no_proof_of_a_perfect_model(right):
+    """Resampling sees no spread there; as many trials as there are groups still leave a doubt."""
+    table = frame(40, per_group=4)
+    others = {label: LABELS[(i + 1) % len(LABELS)] for i, label in enumerate(LABELS)}
+    table["predicted"] = table["label"] if right else table["label"].map(others)
+    interval = figures(table)["accuracy_by_group_interval"]
+    assert interval == wilson(10 if right else 0, 10, 0.95)
+    assert interval["high"] - interval["low"] > 0.2
