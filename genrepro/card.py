@@ -119,7 +119,7 @@ def _use(params: Params, heard: dict) -> str:
     onnx = ""
     if params.export.onnx:
         onnx = "\n\n`onnx/model.onnx` takes the same features and needs no PyTorch"
-        onnx += "; in `onnx/model_int8.onnx` the\nmatrix products have 8-bit weights."
+        onnx += "; in `onnx/model_int8.onnx` what is\nfaster in 8 bits is in them."
         onnx = onnx if params.export.int8 else onnx.split(";")[0] + "."
     return f"""## How to use it
 

@@ -17,8 +17,19 @@ TINY = {
     "read": [],
     "memory": ["--few", "2", "--many", "3", "--pairs", "1"],
     "step": ["--batch", "1", "--threads", "1"],
-    "train": ["--narrow", "--threads", "1"],
-    "inference": ["--narrow", "--threads", "1", "--parity", "1", "--batches", "1", "2"],
+    "train": ["--narrow", "--threads", "1", "--pairs", "1"],
+    "inference": [
+        "--narrow",
+        "--threads",
+        "1",
+        "--pairs",
+        "1",
+        "--parity",
+        "1",
+        "--batches",
+        "1",
+        "2",
+    ],
 }
 
 
