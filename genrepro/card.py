@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from genrepro.params import Params
 
 METRICS = Path("metrics")
+KEPT = {"best": "the best validation accuracy, then the lowest loss", "last": "the last one"}
 CURVES = METRICS / "train/plots/metrics"
 SOURCE = Path("models/backbone/source.json")
 PREPROCESSOR = Path("models/finetuned/preprocessor_config.json")
@@ -234,7 +235,7 @@ AdamW, the learning rate rising over the warm-up and then falling linearly to 0.
 |---|---|---|---|
 {rows}
 
-Epoch {validation["epoch"]} was kept: the best validation accuracy, then the lowest loss."""
+Epoch {validation["epoch"]} was kept: {KEPT[params.train.keep]}."""
 
 
 def _curve(name: str) -> dict[int, float]:

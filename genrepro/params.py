@@ -64,6 +64,7 @@ class Train(Section):
     weight_decay: float = Field(ge=0)
     label_smoothing: float = Field(ge=0, lt=1)
     early_stopping: int = Field(ge=0)
+    keep: Literal["best", "last"]
     layers: int | None = Field(ge=1)
     weighted_layer_sum: bool
     freeze: Literal["nothing", "convolutions", "backbone"]

@@ -1,6 +1,6 @@
 """The course's recipe: accumulate to the effective batch, choose on validation, go on after a stop.
 
-Checkpoints wait in a folder outside DVC (see `genrepro.resume`); the caller keeps the best one.
+Checkpoints wait in a folder outside DVC (see `genrepro.resume`); the caller keeps the model.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PRECISIONS = {"fp16": {"fp16": True}, "bf16": {"bf16": True}, "none": {}}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training ended with: the best epoch and its validation figures."""
+    """What training ended with: the epoch that was kept and its validation figures."""
 
     epoch: int
     accuracy: float
@@ -49,7 +49,7 @@ def fine_tune(
     checkpoints: Path,
     live: Live | None,
 ) -> Outcome:
-    """Train `model` in place on the segments of "train"; leave it as after its best epoch.
+    """Train `model` in place on the segments of "train"; leave it as after the epoch to keep.
 
     The best epoch is chosen on "validation". Goes on from the last whole checkpoint in
     `checkpoints`, if there is one.
@@ -93,7 +93,7 @@ def fine_tune(
         raise PipelineError(
             f"{stop.received} received; a checkpoint is kept, and the same command goes on from it."
         ) from None
-    return _outcome(trainer)
+    return _outcome(trainer, train.keep)
 
 
 def arguments(
@@ -121,7 +121,7 @@ def arguments(
         logging_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
-        load_best_model_at_end=True,
+        load_best_model_at_end=train.keep == "best",
         metric_for_best_model="selection",
         greater_is_better=True,
         remove_unused_columns=False,
@@ -226,9 +226,7 @@ def out_of_memory(train: Train) -> str:
     )
 
 
-def _outcome(trainer: Trainer) -> Outcome:
-    best = max(
-        (logs for logs in trainer.state.log_history if "eval_selection" in logs),
-        key=lambda logs: logs["eval_selection"],
-    )
-    return Outcome(round(best["epoch"]), best["eval_accuracy"], best["eval_loss"])
+def _outcome(trainer: Trainer, keep: str) -> Outcome:
+    epochs = [logs for logs in trainer.state.log_history if "eval_selection" in logs]
+    kept = epochs[-1] if keep == "last" else max(epochs, key=lambda logs: logs["eval_selection"])
+    return Outcome(round(kept["epoch"]), kept["eval_accuracy"], kept["eval_loss"])

@@ -1,4 +1,4 @@
-"""train: fine-tune the backbone on the training part; keep the epoch that validates best."""
+"""train: fine-tune the backbone on the training part; keep the best epoch or the last."""
 
 from __future__ import annotations
 

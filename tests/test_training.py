@@ -72,9 +72,11 @@ def test_it_learns_pitch(uninterrupted):
     assert outcome.accuracy >= 0.8 and 1 <= outcome.epoch <= 4
 
 
-def test_the_model_that_is_left_is_the_best_epoch_s(made, tmp_path):
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_model_that_is_left_is_that_of_the_epoch_to_keep(made, tmp_path, keep):
     """The rate is so high that the last epoch is not the best."""
-    model, outcome = train(made, tmp_path, rate=0.05, epochs=6, warmup=0.0)
+    model, outcome = train(made, tmp_path, rate=1.0, epochs=4, warmup=0.0, keep=keep)
+    assert (outcome.epoch == 4) == (keep == "last")
     folder, _ = made
     encoded = Encoded.open(folder)
     part = read_parts(folder / "split.csv", encoded)[0]["validation"]
