@@ -4,17 +4,16 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import RATE, tone
+from conftest import RATE, ROOT, tone
 from transformers import ASTFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
 from genrepro import features
-from genrepro.params import Encode
+from genrepro.params import Encode, load
 from genrepro.runtime import PipelineError
 
 
 def encode(**changed) -> Encode:
-    recipe = {"max_seconds": 30, "segment_seconds": 30, "hop_seconds": None, "normalize": True}
-    return Encode(**(recipe | changed))
+    return load(ROOT / "params.yaml").encode.model_copy(update=changed)
 
 
 @pytest.mark.parametrize("seconds", [0.3, 3.0, 12.0, 45.0])
