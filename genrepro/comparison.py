@@ -76,7 +76,7 @@ def compare(
         "confidence": confidence,
         "clips_a_better": a_better,
         "clips_b_better": b_better,
-        "p": round(p, 6),
+        "p": p,  # not rounded: it may be very small
         "better": ("b" if gain.mean() > 0 else "a") if clear else None,
     }
 
