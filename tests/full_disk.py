@@ -15,7 +15,9 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
-from torture import Differs, Place, Torture, copy_tree
+from torture import Torture
+
+from tests.torture_place import Differs, Place, copy_tree
 
 SIZE_MB = 400
 SHARES = (0.1, 0.6)  # of what a stage writes: so much room is left

@@ -11,9 +11,9 @@ from pathlib import Path
 import pipeline_repo
 import pytest
 from pipeline_repo import Clone
-from torture import Place
 
 from genrepro import runtime
+from tests.torture_place import Place
 
 
 @contextmanager

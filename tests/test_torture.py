@@ -13,9 +13,10 @@ import sys
 import time
 
 import pytest
-from torture import ROOT, Differs, Place, Torture, copy_tree
+from torture import Torture
 
 from genrepro import resume
+from tests.torture_place import ROOT, Differs, Place, copy_tree
 
 SEED = int(os.environ.get("GENREPRO_TORTURE_SEED", time.time()))
 STAGES = ["fetch_data", "encode", "train"]
@@ -133,3 +134,13 @@ def test_unfinished_work_is_found_by_the_same_inputs_alone_and_never_by_halves(i
     assert folder(rate=1) == first and [path.name for path in first.parent.iterdir()] == [
         first.name
     ]
+
+
+def test_a_lock_that_dvc_was_writing_is_put_back(tmp_path):
+    (tmp_path / "dvc.yaml").write_text("stages: {}")
+    place, lock = Place(tmp_path), tmp_path / "dvc.lock"
+    place.lock = "stages:\n  a:\n    size: 1\n"
+    lock.write_text(place.lock)
+    assert not place.mend_lock()
+    lock.write_text(place.lock + "  b:\n    size: 1\n    si")
+    assert place.mend_lock() and lock.read_text() == place.lock
