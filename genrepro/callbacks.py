@@ -98,7 +98,10 @@ class StopOnSignal(TrainerCallback):
         return self.number > 0
 
     def on_step_end(self, args, state, control, **kwargs):
-        control.should_save = self._agreed(args) or control.should_save
+        """An epoch's last step is followed by its evaluation and its own checkpoint: a checkpoint
+        before these would be gone on from without them."""
+        last = state.global_step % (state.max_steps // args.num_train_epochs) == 0
+        control.should_save = (self._agreed(args) and not last) or control.should_save
         return control
 
     def on_save(self, args, state, control, **kwargs) -> None:

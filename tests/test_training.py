@@ -114,7 +114,7 @@ def test_a_smaller_batch_on_the_device_is_the_same_recipe(
     assert torch.allclose(weights(model), weights(uninterrupted[0]), atol=1e-3)
 
 
-@pytest.mark.parametrize("step", [1, 4, 5])
+@pytest.mark.parametrize("step", [1, 3, 4, 5])
 def test_stopped_by_a_signal_it_goes_on_to_the_same_bytes(
     made, uninterrupted, tmp_path, monkeypatch, step
 ):
