@@ -132,7 +132,8 @@ def _check_demo(card: ModelCard, demo_too: bool) -> None:
     if DEMO in trained_on and not demo_too:
         raise PipelineError(
             "this model was trained on the demo's composed music and knows no real genre: "
-            "run the real job (`make gtzan`), or add --demo-too."
+            "train on real clips (`dvc exp run -S data.corpus=PATH -S model.id=NAME`), or add "
+            "--demo-too."
         )
 
 
