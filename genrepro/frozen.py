@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import torch
@@ -95,12 +95,7 @@ def _write(found: nn.Module, encoded: Encoded, rows: list[int], train: Train, fo
     with staged(folder) as draft:
         draft.mkdir()
         shard = draft / "data-00000-of-00001.arrow"
-
-        def all_rows() -> Iterator[Row]:
-            yield first
-            yield from given
-
-        write_shard(shard, all_rows(), encoded.input_name, first[2].ndim)
+        write_shard(shard, chain([first], given), encoded.input_name, first[2].ndim)
         write_index(draft, [shard])
 
 
