@@ -94,6 +94,8 @@ def _config(folder: Path, labels: list[str], train: Train):
         )
     if train.weighted_layer_sum:
         config.use_weighted_layer_sum = True
+    if train.probe and hasattr(config, "classifier_proj_size"):
+        config.classifier_proj_size = len(labels)  # the projector is the probe
     if train.layers:
         _keep_layers(config, train.layers)
     return config

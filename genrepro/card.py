@@ -13,6 +13,9 @@ from genrepro.params import Params
 
 METRICS = Path("metrics")
 KEPT = {"best": "the best validation accuracy, then the lowest loss", "last": "the last one"}
+STEPS = "AdamW, the learning rate rising over the warm-up and then falling linearly to 0."
+PROBE = """A linear probe: the head is the logistic regression on what the frozen backbone gives,
+averaged over time. It was found exactly; there are no epochs."""
 CURVES = METRICS / "train/plots/metrics"
 SOURCE = Path("models/backbone/source.json")
 PREPROCESSOR = Path("models/finetuned/preprocessor_config.json")
@@ -153,7 +156,7 @@ def _result(params: Params, facts: dict) -> str:
     )
     return f"""## Result
 
-On {test["clips"]} test clips, on which nothing was chosen; the epoch was chosen on
+On {test["clips"]} test clips, on which nothing was chosen; the {_chosen(params)} was chosen on
 {facts["validation"]["clips"]} validation clips. Intervals are at {params.evaluate.confidence:.0%}.
 
 | measure | value | interval |
@@ -207,35 +210,49 @@ band or speaker).
 
 
 def _training(params: Params, validation: dict, source: dict, heard: dict) -> str:
-    chosen = params.train.model_dump()
-    scratch = chosen.pop("scratch_learning_rate")
-    if not source["weights"]:
-        chosen["learning_rate"] = scratch
     settings = "\n".join(
-        f"- {key}: {_plain(value)}" for key, value in chosen.items() if value is not None
+        f"- {key}: {_plain(value)}"
+        for key, value in _settings(params, source).items()
+        if value is not None
     )
     losses, accuracies = _curve("validation/loss"), _curve("validation/accuracy")
     trained = _curve("train/loss")
     rows = "\n".join(
-        f"| {epoch} | {_number(trained.get(epoch), 4)} | {_number(losses[epoch], 4)} "
-        f"| {_number(accuracies.get(epoch), 4)} |"
+        f"| {validation.get('penalty', epoch):g} | {_number(trained.get(epoch), 4)} "
+        f"| {_number(losses[epoch], 4)} | {_number(accuracies.get(epoch), 4)} |"
         for epoch in losses
     )
     versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in FRAMEWORKS)
+    how, kept = STEPS, f"Epoch {validation.get('epoch')} was kept: {KEPT[params.train.keep]}."
+    if params.train.probe:
+        how, kept = PROBE, f"Of the L2 penalties, {validation['penalty']:g} had the lowest loss."
     return f"""## Training
 
-AdamW, the learning rate rising over the warm-up and then falling linearly to 0.
+{how}
 
 - seed: {params.seed}
 {settings}
 - clips cut at {params.encode.max_seconds:g} s, in segments of {heard["segment_seconds"]:g} s
 - {versions}
 
-| epoch | training loss | validation loss | validation accuracy |
+| {_chosen(params)} | training loss | validation loss | validation accuracy |
 |---|---|---|---|
 {rows}
 
-Epoch {validation["epoch"]} was kept: {KEPT[params.train.keep]}."""
+{kept}"""
+
+
+def _chosen(params: Params) -> str:
+    return "L2 penalty" if params.train.probe else "epoch"
+
+
+def _settings(params: Params, source: dict) -> dict[str, object]:
+    """The parameters of training that played a part."""
+    settings = params.train.model_dump()
+    if params.train.probe:
+        return {key: settings[key] for key in ("layers", "freeze")}
+    scratch = settings.pop("scratch_learning_rate")
+    return settings if source["weights"] else settings | {"learning_rate": scratch}
 
 
 def _curve(name: str) -> dict[int, float]:

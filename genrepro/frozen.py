@@ -25,7 +25,7 @@ from genrepro.params import Train
 from genrepro.predict import stacked
 from genrepro.runtime import say, staged
 from genrepro.trainer import Segments
-from genrepro.training import choose_device
+from genrepro.training import choose_device, room_on_the_gpu
 
 
 @contextlib.contextmanager
@@ -51,7 +51,8 @@ def recalled(
     with together.rank_0_first("front"):
         if not folder.is_dir():
             say(f"computing what {type(found).__name__}, which is frozen, gives: once")
-            _write(found, encoded, rows, train, folder)
+            with room_on_the_gpu(train):
+                _write(found, encoded, rows, train, folder)
     outputs, place = Encoded.open(folder), {row: number for number, row in enumerate(rows)}
     found.forward = _answer_of(found, model)
     try:

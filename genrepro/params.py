@@ -68,6 +68,7 @@ class Train(Section):
     layers: int | None = Field(ge=1)
     weighted_layer_sum: bool
     freeze: Literal["nothing", "convolutions", "backbone"]
+    probe: bool
     precision: Literal["auto", "fp16", "bf16", "none"]
     gradient_checkpointing: bool
     device: Literal["auto", "cpu", "cuda"]
@@ -80,6 +81,15 @@ class Train(Section):
             raise ValueError(
                 f"effective_batch_size ({self.effective_batch_size}) must be a multiple of "
                 f"batch_size ({self.batch_size}), so that accumulated gradients make it up"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _probed_as_frozen(self) -> Train:
+        if self.probe and (self.freeze != "backbone" or self.weighted_layer_sum):
+            raise ValueError(
+                "probe finds a head for one frozen layer: it needs freeze=backbone and "
+                "weighted_layer_sum=false"
             )
         return self
 

@@ -5,12 +5,14 @@ Checkpoints wait in a folder outside DVC (see `genrepro.resume`); the caller kee
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from dvclive import Live
@@ -33,9 +35,10 @@ PRECISIONS = {"fp16": {"fp16": True}, "bf16": {"bf16": True}, "none": {}}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training ended with: the epoch that was kept and its validation figures."""
+    """What validation chose, the epoch or a probe's penalty, and the figures that it had there."""
 
-    epoch: int
+    by: Literal["epoch", "penalty"]
+    kept: float
     accuracy: float
     loss: float
 
@@ -82,11 +85,10 @@ def fine_tune(
     if resumed:
         say(f"going on from {resumed.name}")
     try:
-        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        with room_on_the_gpu(train):
+            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         trainer.accelerator.wait_for_everyone()  # before rank 0 removes what another reads
         trainer.accelerator.end_training()
-    except torch.OutOfMemoryError:
-        raise PipelineError(out_of_memory(train)) from None
     except Stopped:
         if ranks.rank():
             sys.exit(1)  # rank 0 says it
@@ -212,8 +214,21 @@ def _whole_checkpoints(folder: Path) -> Iterator[Path]:
         yield path
 
 
-def out_of_memory(train: Train) -> str:
-    """What to type when the device is full: less at once, the same recipe."""
+@contextlib.contextmanager
+def room_on_the_gpu(train: Train) -> Iterator[None]:
+    """Say what to type where the block finds none.
+
+    Raises:
+        PipelineError: the GPU is out of memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise PipelineError(_with_less(train)) from None
+
+
+def _with_less(train: Train) -> str:
+    """Less at once, the same recipe."""
     if train.batch_size > 1:
         half = train.batch_size // 2
         return (
@@ -229,4 +244,4 @@ def out_of_memory(train: Train) -> str:
 def _outcome(trainer: Trainer, keep: str) -> Outcome:
     epochs = [logs for logs in trainer.state.log_history if "eval_selection" in logs]
     kept = epochs[-1] if keep == "last" else max(epochs, key=lambda logs: logs["eval_selection"])
-    return Outcome(round(kept["epoch"]), kept["eval_accuracy"], kept["eval_loss"])
+    return Outcome("epoch", round(kept["epoch"]), kept["eval_accuracy"], kept["eval_loss"])

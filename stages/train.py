@@ -1,4 +1,4 @@
-"""train: fine-tune the backbone on the training part; keep the best epoch or the last."""
+"""train: fine-tune the backbone on the training part, or find a linear head for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from pathlib import Path
 
 from dvclive import Live
 
-from genrepro import backbone, encoded, features, frozen, gpus, ranks, resume, together, training
+from genrepro import (
+    backbone,
+    encoded,
+    features,
+    frozen,
+    gpus,
+    probe,
+    ranks,
+    resume,
+    together,
+    training,
+)
 from genrepro.params import load
 from genrepro.runtime import measured, run, say, sha256, staged, write_json
 
@@ -33,7 +44,8 @@ def main() -> None:
         extractor = features.load(ENCODED)
         model, pretrained = backbone.build(BACKBONE, labels, extractor, params.train, params.seed)
         rate = params.train.learning_rate if pretrained else params.train.scratch_learning_rate
-        say(_plan(model, parts, labels, pretrained, rate))
+        how = "linear probe" if params.train.probe else f"learning rate {rate:g}"
+        say(_plan(model, parts, labels, pretrained, how))
         with together.rank_0_first("start"):  # which has the stage's lock, and clears up
             checkpoints = _checkpoints(params, corpus)
         heard = {part: parts[part] for part in ("train", "validation")}
@@ -42,9 +54,12 @@ def main() -> None:
             frozen.recalled(model, corpus, heard, params.train, front) as segments,
             _curves() as live,
         ):
-            outcome = training.fine_tune(
-                model, segments, params.train, rate, params.seed, checkpoints, live
-            )
+            if params.train.probe:
+                outcome = probe.fit(model, segments, live)
+            else:
+                outcome = training.fine_tune(
+                    model, segments, params.train, rate, params.seed, checkpoints, live
+                )
         if ranks.rank():
             return
         with staged(FINETUNED) as draft:
@@ -56,12 +71,12 @@ def main() -> None:
                 "accuracy": outcome.accuracy,
                 "loss": outcome.loss,
                 "clips": len(parts["validation"].clips),
-                "epoch": outcome.epoch,
+                outcome.by: outcome.kept,
             },
         )
         resume.discard(checkpoints)
         figures["clips"] = len(parts["train"].clips)
-    say(f"kept epoch {outcome.epoch}: validation accuracy {outcome.accuracy:.3f}")
+    say(f"kept {outcome.by} {outcome.kept:g}: validation accuracy {outcome.accuracy:.3f}")
 
 
 def _curves() -> contextlib.AbstractContextManager[Live | None]:
@@ -70,13 +85,13 @@ def _curves() -> contextlib.AbstractContextManager[Live | None]:
     return Live(str(CURVES), dvcyaml=None, save_dvc_exp=False)
 
 
-def _plan(model, parts, labels, pretrained: bool, rate: float) -> str:
+def _plan(model, parts, labels, pretrained: bool, how: str) -> str:
     sizes = ", ".join(f"{len(part.clips)} {name}" for name, part in parts.items())
     start = "pretrained" if pretrained else "from scratch"
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     return (
         f"{model.config.model_type}, {millions:.2f} M parameters, {start}, "
-        f"learning rate {rate:g}; {len(labels)} labels; clips: {sizes}"
+        f"{how}; {len(labels)} labels; clips: {sizes}"
     )
 
 

@@ -84,6 +84,7 @@ FACTS = {
     },
     "models/finetuned/preprocessor_config.json": {"sampling_rate": 16000, "segment_seconds": 30.0},
 }
+PARAMS = load(ROOT / "params.yaml")
 CURVES = {"train/loss": [2.1], "validation/loss": [1.9, 1.2], "validation/accuracy": [0.4, 0.8]}
 
 
@@ -91,7 +92,7 @@ CURVES = {"train/loss": [2.1], "validation/loss": [1.9, 1.2], "validation/accura
 def render(in_tmp):
     """Write what the card reads, with changes, and return the card."""
 
-    def of(change=lambda facts: None) -> ModelCard:
+    def of(change=lambda facts: None, params=PARAMS) -> ModelCard:
         facts = copy.deepcopy(FACTS)
         change(facts)
         for name, content in facts.items():
@@ -100,7 +101,7 @@ def render(in_tmp):
             rows = [f"{step}\t{value}" for step, value in enumerate(values, start=1)]
             text = "\n".join([f"step\t{name.rsplit('/', 1)[-1]}", *rows])
             write(card.CURVES / f"{name}.tsv", text)
-        (in_tmp / "README.md").write_text(card.text(load(ROOT / "params.yaml")))
+        (in_tmp / "README.md").write_text(card.text(params))
         return ModelCard.load(in_tmp / "README.md")
 
     return of
@@ -205,3 +206,17 @@ def test_a_folder_s_model_tells_no_path_and_claims_no_base(render):
     assert "not known: find out" in made.text
     assert "- learning_rate: 0.001" in made.text
     assert "scratch_learning_rate" not in made.text
+
+
+def test_a_probe_tells_its_penalty_and_nothing_of_epochs_and_rates(render, monkeypatch):
+    def probed(facts: dict) -> None:
+        chosen = facts["metrics/validation.json"]
+        del chosen["epoch"]
+        chosen["penalty"] = 31.622776601683793
+
+    monkeypatch.setattr(sys.modules[__name__], "CURVES", {n: v[:1] for n, v in CURVES.items()})
+    train = PARAMS.train.model_copy(update={"probe": True, "freeze": "backbone", "layers": 1})
+    text = render(probed, PARAMS.model_copy(update={"train": train})).text
+    assert table(text, "Training") == {"31.6228": ["2.1000", "1.9000", "0.4000"]}
+    assert "the L2 penalty was chosen on" in text and "- layers: 1" in text
+    assert "learning_rate" not in text and "Epoch" not in text

@@ -78,6 +78,10 @@ def test_batches_that_do_not_make_up_the_effective_batch_are_refused(refusal):
     assert "multiple of batch_size (3)" in refusal("train.batch_size", 3)
 
 
+def test_a_probe_of_what_is_not_frozen_is_refused(refusal):
+    assert "it needs freeze=backbone" in refusal("train.probe", True)
+
+
 def test_a_number_that_yaml_reads_as_a_string_is_a_number(params_yaml, tmp_path):
     raw = copy.deepcopy(params_yaml)
     raw["train"]["learning_rate"] = "1e-05"

@@ -46,7 +46,7 @@ def draw(folder: Path) -> list[Path]:
 
 
 def curves() -> Figure:
-    return pictures.curves(results.curves(), results.validation()["epoch"])
+    return pictures.curves(results.curves(), results.validation().get("epoch"))  # a probe has none
 
 
 def confusion() -> Figure:

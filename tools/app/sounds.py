@@ -165,12 +165,13 @@ def headline() -> str:
 def merit() -> str:
     """A table in Markdown of what metrics/test.json and metrics/validation.json hold."""
     test, validation = results.test(), results.validation()
+    by = "epoch" if "epoch" in validation else "penalty"
     rows = [
         _row("**test accuracy**", test, "accuracy"),
         _row("test macro F1", test, "macro_f1"),
         _row("test loss", test, "loss"),
         _row("test calibration error", test, "calibration_error"),
-        f"| validation accuracy, epoch {validation['epoch']} | {validation['accuracy']:.3f} | |",
+        f"| validation accuracy, {by} {validation[by]:g} | {validation['accuracy']:.3f} | |",
     ]
     if test["units"] < test["clips"]:
         by_group = _interval(test["accuracy_by_group_interval"])
