@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from dvclive import Live
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.preprocessing import StandardScaler
@@ -20,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 from transformers import PreTrainedModel
 
+from genrepro.encoded import Part
 from genrepro.runtime import PipelineError, say
 from genrepro.scoring import average_segments
 from genrepro.trainer import Segments
@@ -33,7 +35,7 @@ def fit(model: PreTrainedModel, segments: dict[str, Segments], live: Live | None
     """Set `model`'s head to the probe of the "train" segments, in place.
 
     The penalty with the lowest loss on "validation" is kept: of few clips, a loss tells more than
-    an accuracy. A clip weighs the same, however many segments it has.
+    an accuracy.
 
     Args:
         segments: what the frozen backbone gave, as `frozen.recalled` yields it. One float64
@@ -44,13 +46,18 @@ def fit(model: PreTrainedModel, segments: dict[str, Segments], live: Live | None
         PipelineError: the model's head is not linear.
     """
     head = Head(model)
-    given = {name: head.vectors(part) for name, part in segments.items()}
-    with threadpool_limits(1):  # sums over several threads differ in their last bits
-        found = min(_regressions(given, segments), key=lambda probe: probe.loss["validation"])
+    vectors = {name: head.vectors(part) for name, part in segments.items()}
+    tried = probes(vectors, {name: one.part for name, one in segments.items()})
+    for probe in tried:
+        say(
+            f"penalty {probe.penalty:9.2f}  training loss {probe.loss['train']:.3f}  validation "
+            f"loss {probe.loss['validation']:.3f}  accuracy {probe.accuracy['validation']:.3f}"
+        )
+    found = best(tried)
     head.set(found.weight, found.bias)
     if live is not None:
         _log(live, found)
-    return Outcome("penalty", found.penalty, found.accuracy, found.loss["validation"])
+    return Outcome("penalty", found.penalty, found.accuracy["validation"], found.loss["validation"])
 
 
 class Head:
@@ -94,32 +101,40 @@ class Head:
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear head, (labels, channels) and (labels,), and what it gives by clip."""
+    """A linear head, (labels, channels) and (labels,), and what it gives by part and clip."""
 
     penalty: float
     weight: np.ndarray
     bias: np.ndarray
     loss: dict[str, float]
-    accuracy: float
+    accuracy: dict[str, float]
 
 
-def _regressions(given: dict[str, np.ndarray], segments: dict[str, Segments]):
-    """A probe for each penalty, from the strongest to the weakest."""
-    part = segments["train"].part
-    clip_of, targets = np.array(part.clip_of), np.array(part.targets)
+def best(tried: list[Probe]) -> Probe:
+    return min(tried, key=lambda probe: probe.loss["validation"])
+
+
+def probes(vectors: dict[str, np.ndarray], parts: dict[str, Part]) -> list[Probe]:
+    """A probe of the part "train" for each penalty, from the strongest to the weakest.
+
+    A clip weighs the same, however many segments it has.
+
+    Args:
+        vectors: for each part (segments, channels), in the order of its `clip_of`.
+    """
+    clip_of, targets = np.array(parts["train"].clip_of), np.array(parts["train"].targets)
     weights = 1 / np.bincount(clip_of)[clip_of]
-    scaler = StandardScaler().fit(given["train"], sample_weight=weights)
-    scaled = scaler.transform(given["train"])
     solver = LogisticRegression(max_iter=MOST_ITERATIONS, warm_start=True)
-    for penalty in PENALTIES:
-        solver.set_params(C=1 / penalty).fit(scaled, targets[clip_of], sample_weight=weights)
-        weight = _one_row_a_label(solver.coef_) / scaler.scale_
-        bias = _one_row_a_label(solver.intercept_) - weight @ scaler.mean_
-        logits = {
-            name: average_segments(vectors @ weight.T + bias, np.array(segments[name].part.clip_of))
-            for name, vectors in given.items()
-        }
-        yield _judged(penalty, weight, bias, logits, segments)
+    tried = []
+    with threadpool_limits(1):  # sums over several threads differ in their last bits
+        scaler = StandardScaler().fit(vectors["train"], sample_weight=weights)
+        scaled = scaler.transform(vectors["train"])
+        for penalty in PENALTIES:
+            solver.set_params(C=1 / penalty).fit(scaled, targets[clip_of], sample_weight=weights)
+            weight = _one_row_a_label(solver.coef_) / scaler.scale_
+            bias = _one_row_a_label(solver.intercept_) - weight @ scaler.mean_
+            tried.append(Probe(penalty, weight, bias, *_figures(weight, bias, vectors, parts)))
+    return tried
 
 
 def _one_row_a_label(solution: np.ndarray) -> np.ndarray:
@@ -127,26 +142,22 @@ def _one_row_a_label(solution: np.ndarray) -> np.ndarray:
     return np.concatenate([-solution, solution]) / 2 if len(solution) == 1 else solution
 
 
-def _judged(penalty, weight, bias, logits, segments: dict[str, Segments]) -> Probe:
-    targets = {name: segments[name].part.targets for name in logits}
-    loss = {name: _cross_entropy(logits[name], targets[name]) for name in logits}
-    accuracy = float(accuracy_score(targets["validation"], logits["validation"].argmax(axis=1)))
-    say(
-        f"penalty {penalty:9.2f}  training loss {loss['train']:.3f}  validation loss "
-        f"{loss['validation']:.3f}  accuracy {accuracy:.3f}"
-    )
-    return Probe(penalty, weight, bias, loss, accuracy)
-
-
-def _cross_entropy(logits: np.ndarray, targets: list[int]) -> float:
-    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    return float(log_loss(targets, probabilities, labels=range(logits.shape[1])))
+def _figures(
+    weight: np.ndarray, bias: np.ndarray, vectors: dict[str, np.ndarray], parts: dict[str, Part]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The loss and the accuracy of each part, by clip."""
+    loss, accuracy = {}, {}
+    for name, part in parts.items():
+        logits = average_segments(vectors[name] @ weight.T + bias, np.array(part.clip_of))
+        probabilities = softmax(logits, axis=1)
+        loss[name] = float(log_loss(part.targets, probabilities, labels=range(len(bias))))
+        accuracy[name] = float(accuracy_score(part.targets, logits.argmax(axis=1)))
+    return loss, accuracy
 
 
 def _log(live: Live, found: Probe) -> None:
     live.step = 1
     live.log_metric("train/loss", found.loss["train"])
     live.log_metric("validation/loss", found.loss["validation"])
-    live.log_metric("validation/accuracy", found.accuracy)
+    live.log_metric("validation/accuracy", found.accuracy["validation"])
     live.sync()

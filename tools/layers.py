@@ -1,0 +1,128 @@
+"""Which layer a probe should hear: each of the backbone's layers, cross-validated.
+
+It needs what `dvc repro prepare encode fetch_model` made, and hears the training and validation
+clips alone, each tested by a probe that did not hear it (nor its group, as split.protocol says).
+So also to choose encode.segment_seconds: run it for each, and compare the losses.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from transformers import AutoConfig
+
+from genrepro import backbone, features, frozen, probe, splits
+from genrepro.encoded import Encoded, Part, read_parts
+from genrepro.intervals import wilson
+from genrepro.params import Params, load
+from genrepro.runtime import PipelineError, run
+
+BACKBONE = Path("models/backbone")
+CLIPS = Path("data/clips.csv")
+ENCODED = Path("data/encoded")
+SPLIT = Path("data/split.csv")
+FOLDS = 5
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m tools.layers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
+    if not (BACKBONE / "config.json").exists():
+        raise PipelineError(f"{BACKBONE}/ holds no model: `dvc repro fetch_model` gets it.")
+    params = load()
+    encoded = Encoded.open(ENCODED)
+    parts, labels = read_parts(SPLIT, encoded)
+    heard = joined(parts["train"], parts["validation"])
+    folds = inner_folds(params, heard)
+    found = {}
+    for layer in range(1, layers(BACKBONE) + 1):
+        print(f"layer {layer}", flush=True)
+        vectors = outputs(layer, encoded, heard, labels, params)
+        found[layer] = cross_validated(vectors, heard, folds)
+    print(table(found, len(heard.clips), params.evaluate.confidence))
+
+
+def table(found: dict[int, tuple[float, float]], clips: int, confidence: float) -> str:
+    """A line a layer, and what to type for the one with the lowest loss.
+
+    Args:
+        found: layer -> accuracy and loss.
+    """
+    lines = [f"{'layer':>5}  {'accuracy':>8}  {'interval':^14}  {'loss':>6}   ({clips} clips)"]
+    for layer, (accuracy, loss) in found.items():
+        interval = wilson(round(accuracy * clips), clips, confidence)
+        between = f"{interval['low']:.3f} to {interval['high']:.3f}"
+        lines.append(f"{layer:5d}  {accuracy:8.3f}  {between}  {loss:6.3f}")
+    best = min(found, key=lambda layer: found[layer][1])
+    settings = f"-S train.layers={best} -S train.freeze=backbone -S train.probe=true"
+    return "\n".join([*lines, f"The lowest loss: dvc exp run {settings}"])
+
+
+def layers(folder: Path) -> int:
+    return AutoConfig.from_pretrained(folder, local_files_only=True).num_hidden_layers
+
+
+def joined(one: Part, other: Part) -> Part:
+    """Two parts as one; rows stay those of the encoded corpus."""
+    shifted = [len(one.clips) + index for index in other.clip_of]
+    return Part(
+        one.clips + other.clips,
+        one.targets + other.targets,
+        one.rows + other.rows,
+        one.clip_of + shifted,
+    )
+
+
+def inner_folds(params: Params, heard: Part) -> list[dict[str, str]]:
+    """For each fold, clip -> "train", "validation" (which chooses the penalty) or "test"."""
+    chosen = params.split.protocol
+    protocol = chosen if chosen in ("stratified", "grouped") else "auto"
+    kept = set(heard.clips)
+    clips = [clip for clip in splits.read_clips(CLIPS) if clip.clip in kept]
+    settings = {"validation": params.split.validation, "seed": params.seed, "folds": FOLDS}
+    return [splits.split(clips, protocol, fold=fold, **settings) for fold in range(FOLDS)]
+
+
+def outputs(layer: int, encoded: Encoded, heard: Part, labels: list[str], params: Params):
+    """(segments, channels): what a head behind the first `layer` layers hears of each segment."""
+    frozen_there = {"layers": layer, "freeze": "backbone", "probe": True}
+    train = params.train.model_copy(update=frozen_there | {"weighted_layer_sum": False})
+    model, _ = backbone.build(BACKBONE, labels, features.load(ENCODED), train, params.seed)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        frozen.recalled(model, encoded, {"all": heard}, train, Path(folder) / "front") as segments,
+    ):
+        return probe.Head(model).vectors(segments["all"])
+
+
+def cross_validated(vectors, heard: Part, folds: list[dict[str, str]]) -> tuple[float, float]:
+    """The accuracy and the loss on clips that were left out, each clip once."""
+    right = loss = 0.0
+    for fold in folds:
+        rows, parts = {}, {}
+        for name in ("train", "validation", "test"):
+            rows[name], parts[name] = subset(heard, {c for c, part in fold.items() if part == name})
+        found = probe.best(probe.probes({n: vectors[of] for n, of in rows.items()}, parts))
+        right += found.accuracy["test"] * len(parts["test"].clips)
+        loss += found.loss["test"] * len(parts["test"].clips)
+    return right / len(heard.clips), loss / len(heard.clips)
+
+
+def subset(heard: Part, clips: set[str]) -> tuple[list[int], Part]:
+    """Some clips of a part, and which of its rows are theirs."""
+    kept = [index for index, clip in enumerate(heard.clips) if clip in clips]
+    place = {index: new for new, index in enumerate(kept)}
+    chosen = [row for row, index in enumerate(heard.clip_of) if index in place]
+    return chosen, Part(
+        [heard.clips[index] for index in kept],
+        [heard.targets[index] for index in kept],
+        [heard.rows[row] for row in chosen],
+        [place[heard.clip_of[row]] for row in chosen],
+    )
+
+
+if __name__ == "__main__":
+    run(main)
