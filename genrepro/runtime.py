@@ -79,7 +79,7 @@ def _disk_fault(error: Exception) -> str | None:
         return None
     place = error.filename2 or error.filename  # a failed copy names its source first
     free = shutil.disk_usage(_folder_of(place or ".")).free / 1e6
-    return f"{place or Path.cwd()}: {_DISK_ERRORS[error.errno]}".format(free=free)
+    return f"{place or Path.cwd()}: {_DISK_ERRORS[error.errno].format(free=free)}"
 
 
 def _folder_of(place: str | bytes) -> Path:

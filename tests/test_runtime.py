@@ -50,6 +50,7 @@ def test_json_refuses_what_json_does_not_have(in_tmp):
             "data: the file system is read-only",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "data"), "data: permission denied"),
+        (PermissionError(errno.EACCES, "Permission denied", "{a}.wav"), "{a}.wav: permission"),
         (KeyboardInterrupt(), "interrupted"),
         (MemoryError(), "out of memory"),
     ],
