@@ -41,9 +41,12 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(interrupts.SENTENCE)
-    except MemoryError:
-        sys.exit("error: out of memory; set GENREPRO_WORKERS=1, or use shorter segments.")
     except Exception as error:
+        if _lacks_memory(error):
+            sys.exit(
+                "error: out of memory; set GENREPRO_WORKERS=1, a smaller train.batch_size or a "
+                "shorter encode.segment_seconds."
+            )
         if fault := _disk_fault(error):
             sys.exit(f"error: {fault}, then run the same command again.")
         raise
@@ -67,6 +70,11 @@ def _end_with_dvc() -> None:
 
     if "DVC_STAGE" in os.environ:  # DVC sets it for a stage's command
         threading.Thread(target=watch, daemon=True).start()
+
+
+def _lacks_memory(error: Exception) -> bool:
+    torchs = ("DefaultCPUAllocator: can't allocate memory", "CUDA out of memory")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in torchs)
 
 
 def _disk_fault(error: Exception) -> str | None:

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import torch
 from conftest import RATE, ROOT, tiny_backbone, tone
 
 from genrepro import audio, backbone, features, onnx
@@ -96,6 +97,16 @@ def test_onnx_is_used_where_it_was_measured_to_agree(hubert, tmp_path, monkeypat
     monkeypatch.setattr(backbone, "load", lambda folder: pytest.fail("PyTorch was used"))
     by_onnx = Classifier().file(tmp_path / "a.wav").probabilities
     assert by_onnx == pytest.approx(by_torch, abs=1e-5)
+
+
+def test_a_full_gpu_is_said_with_a_way_around(hubert, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("genrepro.predict.segment_logits", full)
+    soundfile.write(tmp_path / "a.wav", tone(440, 1.0), RATE)
+    with pytest.raises(PipelineError, match="CUDA_VISIBLE_DEVICES= before"):
+        Classifier(hubert).file(tmp_path / "a.wav")
 
 
 def test_files_and_folders_as_json_and_bad_ones_named(hubert, tmp_path):

@@ -53,6 +53,8 @@ def test_json_refuses_what_json_does_not_have(in_tmp):
         (PermissionError(errno.EACCES, "Permission denied", "{a}.wav"), "{a}.wav: permission"),
         (KeyboardInterrupt(), "interrupted"),
         (MemoryError(), "out of memory"),
+        (RuntimeError("[…] DefaultCPUAllocator: can't allocate memory: you […]"), "out of memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), "out of memory"),
     ],
 )
 def test_what_a_person_can_mend_ends_in_one_sentence(raised, said):
