@@ -115,17 +115,20 @@ def test_files_and_folders_as_json_and_bad_ones_named(hubert, tmp_path):
     soundfile.write(tmp_path / "album/b.ogg", tone(880, 0.5), RATE)
     (tmp_path / "album/cover.txt").write_text("no sound")
     (tmp_path / "album/c.wav").write_bytes(b"RIFF, but that is all")
+    (tmp_path / "album/folder.wav").mkdir()
+    (tmp_path / "album/no UTF-8 \udcff.wav").write_bytes(b"")
     command = [sys.executable, "-m", "tools.predict", str(tmp_path / "album"), "--json"]
     done = subprocess.run(
         [*command, "--model", str(hubert)], cwd=ROOT, capture_output=True, text=True
     )
     results = json.loads(done.stdout)
-    assert [result["file"].rsplit("/")[-1] for result in results] == ["b.ogg", "c.wav", "a.flac"]
+    names = [result["file"].rsplit("/")[-1] for result in results]
+    assert names == ["b.ogg", "c.wav", "a.flac", "no UTF-8 \udcff.wav"]
     assert "cannot be decoded" in results[1]["error"]
     assert results[2]["segments"][-1]["end"] == pytest.approx(1.5)
     assert sum(results[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert done.returncode == 1
-    assert done.stderr.strip() == "error: 1 of 3 files could not be classified."
+    assert done.stderr.strip() == "error: 2 of 4 files could not be classified."
     assert "cannot be decoded" in predict.table(results)
 
 
