@@ -7,6 +7,7 @@ no longer, the verdict is the one that the test recorded.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def _labels(folder: Path) -> list[str]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         names = config["id2label"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         mend = "`dvc repro` makes it" if folder == EXPORT else "name the folder of an export"
         raise PipelineError(f"{folder}/ holds no model: {mend}.") from None
     except (json.JSONDecodeError, KeyError) as error:
@@ -163,8 +164,26 @@ def _torch_runtime(folder: Path) -> Logits:
     from genrepro import backbone
     from genrepro.predict import segment_logits
 
-    model = backbone.load(folder).to("cuda" if torch.cuda.is_available() else "cpu")
-    return lambda segments: segment_logits(model, segments, BATCH)
+    def logits(segments: list[np.ndarray]) -> np.ndarray:
+        with _in_gpu_memory():
+            return segment_logits(model, segments, BATCH)
+
+    with _in_gpu_memory():
+        model = backbone.load(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    return logits
+
+
+@contextlib.contextmanager
+def _in_gpu_memory() -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise PipelineError(
+            "the GPU is out of memory: end what else uses it, or write CUDA_VISIBLE_DEVICES= "
+            "before the same command, which then takes the CPU."
+        ) from None
 
 
 def _passages(

@@ -166,9 +166,9 @@ def _spoken(repo: str, revision: str | None, kind: Kind, file: str) -> Iterator[
         raise MissingFile(f"{repo} on the Hub holds no {file}{at}: check its page.") from None
     except (errors.HfHubHTTPError, httpx2.HTTPError, errors.OfflineModeIsEnabled) as error:
         raise PipelineError(_sentence(error, repo, revision, kind)) from None
-    except (errors.HFValidationError, errors.RevisionResolutionError) as error:
-        if isinstance(error, errors.RevisionResolutionError):
-            raise PipelineError(_unreachable()) from None
+    except errors.RevisionResolutionError:
+        raise PipelineError(_unreachable()) from None
+    except errors.HFValidationError:
         raise PipelineError(
             f"{repo!r} is neither a folder here nor an id on the Hub: "
             "an id looks like ntu-spml/distilhubert."

@@ -29,8 +29,8 @@ def predictions(name: str) -> pd.DataFrame:
             return pd.read_csv(file, dtype=text, keep_default_na=False)
     except NotDvcRepoError:
         raise PipelineError("No DVC repository is here: run from the repository's root.") from None
-    except (DvcException, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (DvcException, OSError, ValueError) as error:  # the last where it is no such table
+        reason = " ".join(str(error).split())
         raise PipelineError(
             f"{name} has no {PREDICTIONS} that can be read ({reason}). `dvc exp list -A` names "
             "the experiments; where one was run on another machine, type `dvc exp pull` first."
@@ -38,8 +38,15 @@ def predictions(name: str) -> pd.DataFrame:
 
 
 def family(names: str) -> list[pd.DataFrame]:
-    """Predictions of several runs, named with commas between: folds or seeds of one recipe."""
-    return [predictions(name.strip()) for name in names.split(",") if name.strip()]
+    """Predictions of several runs, named with commas between: folds or seeds of one recipe.
+
+    Raises:
+        PipelineError: as `predictions`, or no run is named.
+    """
+    found = [predictions(name.strip()) for name in names.split(",") if name.strip()]
+    if not found:
+        raise PipelineError(f"{names!r} names no run: `dvc exp list -A` names the experiments.")
+    return found
 
 
 def experiments() -> list[str]:

@@ -41,9 +41,12 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(interrupts.SENTENCE)
-    except MemoryError:
-        sys.exit("error: out of memory; set GENREPRO_WORKERS=1, or use shorter segments.")
     except Exception as error:
+        if _lacks_memory(error):
+            sys.exit(
+                "error: out of memory; set GENREPRO_WORKERS=1, a smaller train.batch_size or a "
+                "shorter encode.segment_seconds."
+            )
         if fault := _disk_fault(error):
             sys.exit(f"error: {fault}, then run the same command again.")
         raise
@@ -69,6 +72,11 @@ def _end_with_dvc() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
+def _lacks_memory(error: Exception) -> bool:
+    torchs = ("DefaultCPUAllocator: can't allocate memory", "CUDA out of memory")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in torchs)
+
+
 def _disk_fault(error: Exception) -> str | None:
     """What is wrong with which disk and what to do, if that is behind an error."""
     if code := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors'
@@ -79,7 +87,7 @@ def _disk_fault(error: Exception) -> str | None:
         return None
     place = error.filename2 or error.filename  # a failed copy names its source first
     free = shutil.disk_usage(_folder_of(place or ".")).free / 1e6
-    return f"{place or Path.cwd()}: {_DISK_ERRORS[error.errno]}".format(free=free)
+    return f"{place or Path.cwd()}: {_DISK_ERRORS[error.errno].format(free=free)}"
 
 
 def _folder_of(place: str | bytes) -> Path:

@@ -31,8 +31,6 @@ class Segments(Dataset):
 
     Args:
         lengths: of the segments, where `encoded` holds what a part of the model made of them.
-
-    Index ~i gives segment i with a target that is ignored: it fills a batch and teaches nothing.
     """
 
     def __init__(self, encoded: Encoded, part: Part, lengths: list[int] | None = None) -> None:

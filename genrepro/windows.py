@@ -10,9 +10,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-FEWEST_CHANNELS = (
-    16  # of one channel, the waveform itself, the product is narrow and the loss large
-)
+FEWEST_CHANNELS = 16  # of one, the waveform itself, the product is narrow and the loss large
 _END = np.iinfo(np.int64).max
 
 

@@ -82,12 +82,18 @@ def test_mistakes_come_with_player_picture_and_probabilities(finished):
     assert caption == "**c10** is **NA**, heard as **hum** · band"
     assert path == "data/raw/NA/c10.wav" and len(picture.axes) == 2
     assert probabilities == {"hum": 0.8, "NA": 0.1, "007": 0.1}
+    Path(path).write_bytes(b"")
+    assert "empty file. `dvc repro -f fetch_data`" in said(page.mistake("c10")[0])
     Path(path).unlink()
     assert "c10.wav" in said(page.mistake("c10")[0])
 
 
 def test_the_run_is_told_in_a_line_and_in_a_table(finished):
     assert sounds.headline().startswith("**Hums**: 12 clips, 1 labels. Test accuracy **0.833**")
+    known = json.loads(Path("metrics/data.json").read_text())
+    known["corpus"] |= {"title": None, "name": "hums"}  # a folder without a card
+    Path("metrics/data.json").write_text(json.dumps(known))
+    assert sounds.headline().startswith("**hums**: 12 clips")
     notice, merit, *figures = page.runs(["curves", "confusion", "recall", "reliability"])
     assert said(notice) == "" and all(figure["visible"] for figure in figures)
     assert "| **test accuracy** | 0.833 | 0.500 to 0.950 |" in merit["value"]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 
+from genrepro import runs
 from genrepro.comparison import compare, pool, sentence
 from genrepro.runtime import PipelineError
 from tools import summary
@@ -201,6 +202,15 @@ def test_a_run_that_is_not_there_is_one_sentence(repository):
     assert done.returncode == 1
     assert done.stderr.startswith("error: nothing has no data/predictions.csv")
     assert "Traceback" not in done.stderr
+
+
+def test_no_run_and_no_table_are_one_sentence(in_tmp):
+    with pytest.raises(PipelineError, match="names no run"):
+        runs.family(" ,")
+    Path("data").mkdir()
+    Path("data/predictions.csv").write_text("")
+    with pytest.raises(PipelineError, match="workspace has no data"):
+        runs.family("workspace")
 
 
 def test_experiments_are_pooled_by_recipe(repository):

@@ -18,12 +18,14 @@ from pyarrow import parquet
 
 from genrepro import corpus
 from genrepro.corpus import facts
+from genrepro.corpus import parquet as hub_parquet
 from genrepro.corpus.card import load_card, matches
 from genrepro.params import Data
 from genrepro.runtime import PipelineError
 
 ROOT = Path(__file__).parent.parent
 RATE = 16_000
+USUAL = ["train-*.parquet"]
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +138,7 @@ def test_clips_of_one_name_are_told_apart(tmp_path):
 
 def test_facts_and_a_name_pattern(folder, tmp_path):
     (tmp_path / "facts.csv").write_text(
-        "\ufeffclip,title,group,more\na1,Miaow,Ann,x\ncat/a2,,Ben,x\nunknown,,Cy,x\n"
+        "\ufeffclip,title,group,more\na1,Miaow,Ann,x\r\ncat/a2,,Ben,x\r\nunknown,,Cy,x\r\n,,,\r\n,,,\r\n"
     )
     found = gather(
         folder, facts=str(tmp_path / "facts.csv"), name_pattern=r"(?P<group>[ab])(?P<part>\d)"
@@ -164,6 +166,24 @@ def test_facts_and_a_name_pattern(folder, tmp_path):
 def test_a_name_pattern_that_cannot_be_meant(folder, pattern, words):
     with pytest.raises(PipelineError, match=words):
         gather(folder, name_pattern=pattern)
+
+
+@pytest.mark.parametrize(
+    ("configs", "patterns"),
+    [
+        ("[{data_files: a.parquet}]", ["a.parquet"]),
+        ("{data_files: {train: [a.parquet, 5], test: b.parquet}}", ["a.parquet"]),
+        ("[{config_name: 2024, data_files: [{split: train, path: a.parquet}]}]", ["a.parquet"]),
+        ("[{data_files: [{split: train}]}]", USUAL),
+        ("[{config_name: [a], data_files: 5}]", USUAL),
+        ("7", USUAL),
+    ],
+)
+def test_what_a_strangers_readme_says_of_its_files(tmp_path, monkeypatch, configs, patterns):
+    (tmp_path / "README.md").write_text(f"---\nconfigs: {configs}\n---\n")
+    monkeypatch.setattr(hub_parquet.hub, "fetch", lambda *_: tmp_path / "README.md")
+    card = hub_parquet.Parquet(kind="parquet", repo="a/b", revision="0" * 40)
+    assert hub_parquet._published(card, "train")[: len(patterns)] == patterns
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import torch
 from conftest import RATE, ROOT, tiny_backbone, tone
 
 from genrepro import audio, backbone, features, onnx
@@ -98,23 +99,36 @@ def test_onnx_is_used_where_it_was_measured_to_agree(hubert, tmp_path, monkeypat
     assert by_onnx == pytest.approx(by_torch, abs=1e-5)
 
 
+def test_a_full_gpu_is_said_with_a_way_around(hubert, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("genrepro.predict.segment_logits", full)
+    soundfile.write(tmp_path / "a.wav", tone(440, 1.0), RATE)
+    with pytest.raises(PipelineError, match="CUDA_VISIBLE_DEVICES= before"):
+        Classifier(hubert).file(tmp_path / "a.wav")
+
+
 def test_files_and_folders_as_json_and_bad_ones_named(hubert, tmp_path):
     (tmp_path / "album/deep").mkdir(parents=True)
     soundfile.write(tmp_path / "album/deep/a.flac", tone(440, 1.5), RATE)
     soundfile.write(tmp_path / "album/b.ogg", tone(880, 0.5), RATE)
     (tmp_path / "album/cover.txt").write_text("no sound")
     (tmp_path / "album/c.wav").write_bytes(b"RIFF, but that is all")
+    (tmp_path / "album/folder.wav").mkdir()
+    (tmp_path / "album/no UTF-8 \udcff.wav").write_bytes(b"")
     command = [sys.executable, "-m", "tools.predict", str(tmp_path / "album"), "--json"]
     done = subprocess.run(
         [*command, "--model", str(hubert)], cwd=ROOT, capture_output=True, text=True
     )
     results = json.loads(done.stdout)
-    assert [result["file"].rsplit("/")[-1] for result in results] == ["b.ogg", "c.wav", "a.flac"]
+    names = [result["file"].rsplit("/")[-1] for result in results]
+    assert names == ["b.ogg", "c.wav", "a.flac", "no UTF-8 \udcff.wav"]
     assert "cannot be decoded" in results[1]["error"]
     assert results[2]["segments"][-1]["end"] == pytest.approx(1.5)
     assert sum(results[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert done.returncode == 1
-    assert done.stderr.strip() == "error: 1 of 3 files could not be classified."
+    assert done.stderr.strip() == "error: 2 of 4 files could not be classified."
     assert "cannot be decoded" in predict.table(results)
 
 

@@ -50,8 +50,11 @@ def test_json_refuses_what_json_does_not_have(in_tmp):
             "data: the file system is read-only",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "data"), "data: permission denied"),
+        (PermissionError(errno.EACCES, "Permission denied", "{a}.wav"), "{a}.wav: permission"),
         (KeyboardInterrupt(), "interrupted"),
         (MemoryError(), "out of memory"),
+        (RuntimeError("[…] DefaultCPUAllocator: can't allocate memory: you […]"), "out of memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), "out of memory"),
     ],
 )
 def test_what_a_person_can_mend_ends_in_one_sentence(raised, said):

@@ -50,6 +50,13 @@ def test_each_curve_is_written_with_a_step_an_epoch(curves, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "../data", "/tmp", "a/b"])
+def test_a_name_leads_nowhere_else(curves, monkeypatch, name):
+    monkeypatch.setattr(sys, "argv", ["tensorboard", name])
+    with pytest.raises(PipelineError, match="is no name for a folder in runs/"):
+        tensorboard.main()
+
+
 def test_what_is_missing_is_one_sentence_with_what_to_type(curves, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(PipelineError, match="pip install tensorboard"):

@@ -30,6 +30,7 @@ def main() -> None:
         "--model", type=Path, default=EXPORT, help=f"folder of an export; default: {EXPORT}"
     )
     args = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8
     results = classify(sound_files(args.paths), args.model)
     print(json.dumps(results, indent=2, ensure_ascii=False) if args.json else table(results))
     if failed := [result for result in results if "error" in result]:
@@ -51,6 +52,7 @@ def sound_files(paths: list[Path]) -> list[Path]:
             inside = sorted(
                 each for each in path.rglob("*")
                 if each.suffix.lower() in EXTENSIONS and not each.name.startswith(".")
+                and not each.is_dir()
             )  # fmt: skip
             if not inside:
                 raise PipelineError(f"{path} holds no {', '.join(EXTENSIONS)} file.")

@@ -31,6 +31,7 @@ from huggingface_hub import (
 from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils._http import default_client_factory
 
+from genrepro.results import CURVES
 from genrepro.runtime import PipelineError, run, say
 
 EXPORT = Path("export")
@@ -47,7 +48,7 @@ SENT = (  # folder, pattern in it, folder in the repository; what is not here st
     (METRICS, "plots/recall.csv", "metrics"),
     (METRICS, "plots/confusion.csv", "metrics"),
     (METRICS, "plots/reliability.csv", "metrics"),
-    (METRICS / "train/plots/metrics", "**/*.tsv", "curves"),
+    (CURVES, "**/*.tsv", "curves"),
 )
 KEPT = (".gitattributes",)  # the Hub's own
 PATIENCE = 60  # seconds of silence; the client would else wait for ever

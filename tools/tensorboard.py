@@ -7,9 +7,9 @@ import argparse
 import csv
 from pathlib import Path
 
+from genrepro.results import CURVES
 from genrepro.runtime import PipelineError, remove, run, say
 
-CURVES = Path("metrics/train/plots/metrics")
 RUNS = Path("runs")
 
 
@@ -20,7 +20,10 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", nargs="?", default="workspace", help="what to call this run")
-    write(RUNS / parser.parse_args().name)
+    name = parser.parse_args().name
+    if Path(name).name != name or not name.strip("."):  # what is there is removed
+        raise PipelineError(f"{name!r} is no name for a folder in {RUNS}/: take a word, as exp-1.")
+    write(RUNS / name)
 
 
 def write(folder: Path) -> None:

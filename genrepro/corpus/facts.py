@@ -105,6 +105,8 @@ def _rows(path: Path, reader: csv.DictReader) -> dict[str, Facts]:
     table: dict[str, Facts] = {}
     for row in reader:
         clip = (row["clip"] or "").strip()
+        if not clip:
+            continue  # spreadsheets leave such rows at the end
         if clip in table:
             raise PipelineError(f"{path} line {reader.line_num} names the clip {clip!r} again.")
         values = {column: " ".join((row.get(column) or "").split()) for column in COLUMNS}

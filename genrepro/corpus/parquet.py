@@ -66,8 +66,8 @@ def _published(card: Parquet, split: str) -> list[str]:
 
     Source: https://huggingface.co/docs/hub/datasets-manual-configuration
     """
-    configs = _readme(card).get("configs") or []
-    named = {c.get("config_name", "default"): c for c in configs if isinstance(c, dict)}
+    configs = [c for c in _listed(_readme(card).get("configs")) if isinstance(c, dict)]
+    named = {str(c.get("config_name", "default")): c for c in configs}
     if card.config and named and card.config not in named:
         raise PipelineError(
             f"{card.repo} has no configuration {card.config!r}; it has: {', '.join(named)}."
@@ -96,16 +96,17 @@ def _published(card: Parquet, split: str) -> list[str]:
 
 def _of_split(data_files: object, split: str) -> Iterator[str]:
     """The patterns that a README's `data_files` gives for a split; without one, all is train."""
-    if isinstance(data_files, str):
-        data_files = [data_files]
     if isinstance(data_files, dict):
         data_files = [{"split": key, "path": value} for key, value in data_files.items()]
-    for entry in data_files or []:
+    for entry in _listed(data_files):
         if isinstance(entry, str) and split == "train":
             yield entry
         elif isinstance(entry, dict) and entry.get("split") == split:
-            path = entry.get("path")
-            yield from [path] if isinstance(path, str) else path
+            yield from (path for path in _listed(entry.get("path")) if isinstance(path, str))
+
+
+def _listed(value: object) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 def _readme(card: Parquet) -> dict:

@@ -25,7 +25,7 @@ def disco(band: Band, begin: Begin) -> Score:
     score.beat_out(drums, band.pick("clap", "snare"), "..X...X.", 0.7)
     bass = score.part(band.voice("finger bass", "synth bass", "picked bass"), 0.45)
     score.bass(bass, form, band.two("rorororo", "r.or.oro", "rororofo"), 33, 0.7)
-    chuck = score.part(band.voice("clean guitar", "electric piano"), 0.25, tone=0)
+    chuck = score.part(band.voice("clean guitar", "electric piano"), 0.25)
     score.comp(
         chuck, form, band.two("x.xxx.xxx.xxx.xx", "..x..xx...x..xx.", "xxx.xx.xxxx.xx.x"), 60, 0.4
     )

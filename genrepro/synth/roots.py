@@ -41,8 +41,9 @@ def blues(band: Band, begin: Begin) -> Score:
         for bar in range(score.bars):
             root = form[bar % 12].bass(score.key, 40)
             for beat in range(4):
-                for half, top in ((0, 7 + 2 * (beat % 2)), (0.5, 7 + 2 * (beat % 2))):
-                    score.play(boogie, 4 * bar + beat + half, (root, root + top), 0.4)
+                top = root + 7 + 2 * (beat % 2)
+                for half in (0, 0.5):
+                    score.play(boogie, 4 * bar + beat + half, (root, top), 0.4)
     else:
         score.comp(boogie, form, band.two(".Xx..X..", "..X=..X=", ".x.x.x.x"), 52, 0.7)
     solo = score.part(

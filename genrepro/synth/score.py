@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -131,13 +131,9 @@ class Score:
     ) -> None:
         """Accompany with chords. A rhythm is a bar long: X, x, o begin a chord, = holds it."""
         for bar in range(self.bars):
-            rhythm = rhythms[bar % len(rhythms)]
             pitches = progression[bar % len(progression)].near(self.key, low)
-            for found in re.finditer(r"[Xxo]=*", rhythm):
-                step = self.meter / len(rhythm)
-                beat = self.meter * bar + found.start() * step
-                length = len(found.group()) * step * hold
-                self.play(part, beat, pitches, length, ACCENTS[found.group()[0]], strum)
+            for mark, _, beat, beats in self._notes(bar, rhythms[bar % len(rhythms)], "Xxo"):
+                self.play(part, beat, pitches, beats * hold, ACCENTS[mark], strum)
 
     def bass(
         self,
@@ -151,15 +147,11 @@ class Score:
         root, t the chord's third, f the fifth, s the sixth, v the seventh, o the octave; = holds.
         """
         for bar in range(self.bars):
-            rhythm = rhythms[bar % len(rhythms)]
             chord = progression[bar % len(progression)]
             third = 3 if 3 in chord.tones else 4
             above = {"r": 0, "t": third, "f": 7, "s": 9, "v": 10, "o": 12}
-            for found in re.finditer(r"[rtfsvo]=*", rhythm):
-                step = self.meter / len(rhythm)
-                beat = self.meter * bar + found.start() * step
-                pitch = chord.bass(self.key, low, above[found.group()[0]])
-                self.play(part, beat, pitch, len(found.group()) * step * hold)
+            for mark, _, beat, beats in self._notes(bar, rhythms[bar % len(rhythms)], "rtfsvo"):
+                self.play(part, beat, chord.bass(self.key, low, above[mark]), beats * hold)
 
     def tune(
         self,
@@ -181,21 +173,25 @@ class Score:
         place = len(pool) // 2
         for bar in range(self.bars):
             rhythm = rhythms[self.rng.integers(len(rhythms))]
-            home = {(self.key + c) % 12 for c in self._tones(progression, bar)}
-            for found in re.finditer(r"x=*", rhythm):
+            chord = progression[bar % len(progression)]
+            home = {(self.key + chord.root + tone) % 12 for tone in chord.tones}
+            for _, step, beat, beats in self._notes(bar, rhythm, "x"):
                 place = int(np.clip(place + self.rng.integers(-2, 3), 0, len(pool) - 1))
-                if found.start() % 4 == 0:  # a strong beat: the nearest tone of the chord
+                if step % 4 == 0:  # a strong beat: the nearest tone of the chord
                     order = sorted(range(len(pool)), key=lambda i, at=place: abs(i - at))
                     place = next((i for i in order if pool[i] % 12 in home), place)
-                step = self.meter / len(rhythm)
-                beat = self.meter * bar + found.start() * step
-                length = len(found.group()) * step * legato
-                self.play(part, beat, pool[place], length, accent)
+                self.play(part, beat, pool[place], beats * legato, accent)
 
-    @staticmethod
-    def _tones(progression: list[Chord], bar: int) -> list[int]:
-        chord = progression[bar % len(progression)]
-        return [chord.root + tone for tone in chord.tones]
+    def _notes(self, bar: int, rhythm: str, begins: str) -> Iterator[tuple[str, int, float, float]]:
+        """The notes of a bar's rhythm, where one of `begins` begins a note and = holds it.
+
+        Yields:
+            The mark that begins the note, its place in the rhythm, its beat, and how many it lasts.
+        """
+        step = self.meter / len(rhythm)
+        for found in re.finditer(f"[{begins}]=*", rhythm):
+            held = found.group()
+            yield held[0], found.start(), self.meter * bar + found.start() * step, len(held) * step
 
     def when(self, beat: float) -> float:
         """From a beat as written to the clip's time as played."""

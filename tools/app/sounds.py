@@ -127,7 +127,13 @@ class Mistake:
         return self.probabilities[self.predicted]
 
     def picture(self) -> Figure:
-        samples, rate = audio.read(Path(self.sound.path), SHOWN_SECONDS)
+        path = Path(self.sound.path)
+        try:
+            samples, rate = audio.read(path, SHOWN_SECONDS)
+        except audio.AudioFault as fault:
+            raise PipelineError(
+                f"{path} is not what it was: {fault}. `dvc repro -f fetch_data` makes it anew."
+            ) from None
         return pictures.sound(samples, rate)
 
 
@@ -155,8 +161,9 @@ def headline() -> str:
     """What was trained on and how good it is, in a line of Markdown."""
     test, corpus = results.test(), results.corpus()
     interval = test["accuracy_interval"]
+    name = corpus["corpus"]["title"] or corpus["corpus"]["name"]
     return (
-        f"**{corpus['corpus']['title']}**: {corpus['clips']:,} clips, "
+        f"**{name}**: {corpus['clips']:,} clips, "
         f"{len(corpus['labels'])} labels. Test accuracy **{test['accuracy']:.3f}** "
         f"({interval['low']:.3f} to {interval['high']:.3f}) on {test['clips']:,} clips."
     )
