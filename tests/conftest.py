@@ -51,6 +51,14 @@ def tone_corpus(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def repo(tmp_path_factory):
+    """A clone after `dvc repro`, one for all tests. To look at: what changes it takes a `copy`."""
+    import pipeline_repo  # imports DVC, and this file
+
+    return pipeline_repo.reproduced(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def params_yaml() -> dict:
     return yaml.safe_load((ROOT / "params.yaml").read_text())
 

@@ -102,6 +102,11 @@ class Clone:
             status = {name.rsplit(":", 1)[-1] for name in repo.status()}
         return [stage for stage in STAGES if stage in status]
 
+    def queue(self) -> list[str]:
+        """What each queued experiment has come to: Queued, Running, Failed or Success."""
+        with Repo(str(self.path)) as repo:
+            return [task["status"] for task in repo.experiments.celery_queue.status()]
+
     def copy(self, target: Path) -> Clone:
         shutil.copytree(self.path, target, symlinks=True)
         return Clone(target, dict(self.env))

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 
-import pipeline_repo
 import pytest
 from pipeline_repo import Clone
 
@@ -28,11 +27,6 @@ for row in csv.DictReader(open(predictions, encoding="utf-8")):
 assert not {"datasets", "dvc", "genrepro", "pandas"} & set(sys.modules)
 print(json.dumps(verdicts))
 """
-
-
-@pytest.fixture(scope="module")
-def repo(tmp_path_factory) -> Clone:
-    return pipeline_repo.reproduced(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

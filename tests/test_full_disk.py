@@ -12,19 +12,27 @@ from pathlib import Path
 
 import full_disk
 import pytest
+from torture import Torture
+
+from tests.torture_place import Place
 
 STAGES = ["fetch_data", "train"]
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def torture(tmp_path_factory):
+def torture(repo, tmp_path_factory):
+    """A run of the whole pipeline on a small disk, to be held against."""
     with contextlib.ExitStack() as stack:
         try:
             disk = stack.enter_context(full_disk.small_disk(tmp_path_factory.mktemp("disk")))
         except full_disk.NotAllowed:
             pytest.skip("only root may mount a small file system")
-        yield full_disk.prepared(disk, STAGES)
+        clone = repo.copy(disk / "clone")
+        torture = Torture(Place(clone.path, through_dvc=False), 0, STAGES)
+        torture.place.log = tmp_path_factory.mktemp("log") / "said"  # a disk that has room
+        torture.reference = {stage: torture.place.hashes(stage) for stage in STAGES}
+        yield torture
 
 
 @pytest.mark.parametrize("stage", STAGES)

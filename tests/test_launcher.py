@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pipeline_repo
 import pytest
 import torch
 import yaml
@@ -32,9 +31,9 @@ TRAIN = load(ROOT / "params.yaml").train
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Clone:
+def alone(repo, tmp_path_factory) -> Clone:
     """A clone whose model one process has trained, with a batch of the whole recipe."""
-    clone = pipeline_repo.reproduced(tmp_path_factory).copy(tmp_path_factory.mktemp("one") / "repo")
+    clone = repo.copy(tmp_path_factory.mktemp("one") / "repo")
     clone.set(train__epochs=EPOCHS)
     clone.run("python", "-m", "stages.train")
     return clone

@@ -13,17 +13,12 @@ from pipeline_repo import STAGES, Clone, ran
 
 
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory) -> Clone:
-    return pipeline_repo.reproduced(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
 def spare(repo, tmp_path_factory) -> Clone:
     """A copy of `repo` in which each test leaves params.yaml and the results as they were."""
     return repo.copy(tmp_path_factory.mktemp("spare") / "repo")
 
 
-def test_everything_runs_once_and_then_nothing_does(repo, tmp_path):
+def test_everything_runs_once_and_then_nothing_does(repo):
     assert ran((repo.path.parent / "said").read_text()) == STAGES
     start = time.perf_counter()
     again = repo.dvc("repro")
@@ -90,6 +85,12 @@ def test_an_experiment_is_run_shown_and_compared(repo, tmp_path):
     assert "half" in tried.dvc("exp", "list")
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Clone:
+    """A clone in which nothing has run yet."""
+    return pipeline_repo.clone(tmp_path_factory.mktemp("fresh") / "repo")
+
+
 def remove_labels(clone: Clone, *labels: str) -> None:
     for label in labels:
         shutil.rmtree(clone.path / pipeline_repo.CORPUS / label)
@@ -111,9 +112,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_sentence_and_leaves_nothing_half_written(tmp_path, mistake):
+def test_a_mistake_is_one_sentence_and_leaves_nothing_half_written(fresh, tmp_path, mistake):
     make, said = MISTAKES[mistake]
-    clone = pipeline_repo.clone(tmp_path / "repo")
+    clone = fresh.copy(tmp_path / "repo")
     make(clone)
     failed = clone.run("dvc", "repro", "prepare", ok=False)
     assert failed.returncode != 0
@@ -126,8 +127,8 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_half_written(tmp_path, mis
     assert left == (whole if mistake == "too few clips" else set())
 
 
-def test_another_folder_another_clock_and_one_process_give_the_same_bytes(repo, tmp_path):
-    other = pipeline_repo.clone(tmp_path / "deeper" / "elsewhere")
+def test_another_folder_another_clock_and_one_process_give_the_same_bytes(repo, fresh, tmp_path):
+    other = fresh.copy(tmp_path / "deeper" / "elsewhere")
     other.env = {"GENREPRO_WORKERS": "1", "PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo"}
     other.dvc("repro")
     assert outputs(other) == outputs(repo)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pipeline_repo
 import pytest
 from pipeline_repo import Clone
 
@@ -45,9 +44,9 @@ def done(*command: str | Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory) -> Clone:
-    made = pipeline_repo.reproduced(tmp_path_factory)
-    return made.copy(tmp_path_factory.mktemp("read-only") / "repo")
+def repo(repo, tmp_path_factory) -> Clone:
+    """A copy of the shared one, to remove outputs from."""
+    return repo.copy(tmp_path_factory.mktemp("read-only") / "repo")
 
 
 @pytest.mark.parametrize(

@@ -16,18 +16,23 @@ import pytest
 from torture import Torture
 
 from genrepro import resume
-from tests.torture_place import ROOT, Differs, Place, copy_tree
+from tests.torture_place import ROOT, Differs, Place
 
 SEED = int(os.environ.get("GENREPRO_TORTURE_SEED", time.time()))
 STAGES = ["fetch_data", "encode", "train"]
 
 
 @pytest.fixture(scope="module")
-def torture(tmp_path_factory) -> Torture:
-    root = tmp_path_factory.mktemp("torture") / "clone"
-    root.mkdir()
-    torture = Torture(Place(copy_tree(root), through_dvc=False), SEED, STAGES)
-    torture.undisturbed()
+def torture(repo, tmp_path_factory) -> Torture:
+    """A finished run, of which the stages that are killed have run once more, for their seconds."""
+    clone = repo.copy(tmp_path_factory.mktemp("torture") / "clone")
+    clone.set(train__epochs=4)  # enough to be stopped in twice
+    place = Place(clone.path, through_dvc=False)
+    torture = Torture(place, SEED, STAGES)
+    for stage in STAGES:
+        place.remove_outputs(stage)
+        torture.seconds[stage] = place.run(stage)
+        torture.reference[stage] = place.hashes(stage)
     return torture
 
 

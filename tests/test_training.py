@@ -14,7 +14,7 @@ from genrepro.encoded import Encoded, read_parts, write_index, write_shard
 from genrepro.params import load
 from genrepro.predict import segment_logits
 from genrepro.runtime import PipelineError
-from genrepro.trainer import ClipTrainer, Collator, selection
+from genrepro.trainer import ClipTrainer, Collator
 
 PARAMS = load(ROOT / "params.yaml")
 PITCHES = {"low": 220, "middle": 880, "high": 3520}
@@ -151,12 +151,19 @@ def test_early_stopping_ends_when_validation_no_longer_improves(made, tmp_path):
         assert len(list(csv.DictReader(file, delimiter="\t"))) < 9
 
 
-def test_ties_in_accuracy_go_to_the_lower_loss_and_never_beat_one_clip_more():
-    clips = 9
-    for right in range(clips):
-        assert selection(right / clips, 0.5, clips) > selection(right / clips, 0.6, clips)
-        worst_of_more = selection((right + 1) / clips, 50.0, clips)
-        assert worst_of_more > selection(right / clips, 0.0, clips)
+def test_epochs_that_are_as_accurate_are_told_apart_by_loss_and_never_beat_one_clip_more(
+    made, tmp_path, monkeypatch
+):
+    """Of nine clips one is missed and the others are sure; none is missed, by a little; by less."""
+    right = np.eye(3)[np.repeat([0, 1, 2], 3)]
+    one_missed = 9 * right
+    one_missed[0] = [0.0, 0.1, 0.0]
+    heard = [one_missed, 0.2 * right, 0.1 * right]
+    for order in ([0, 1, 2], [2, 1, 0]):
+        said = iter([heard[which].astype(np.float32) for which in order])
+        monkeypatch.setattr(ClipTrainer, "_validation_logits", lambda _, said=said: next(said))
+        _, outcome = train(made, tmp_path / str(order), epochs=3)
+        assert (outcome.epoch, outcome.accuracy) == (1 + order.index(1), 1.0)
 
 
 def test_unequal_waveforms_are_padded_and_masked_and_equal_ones_are_not():

@@ -8,16 +8,10 @@ import time
 from pathlib import Path
 
 import pipeline_repo
-import pytest
 from pipeline_repo import WORKERS, Clone, hashes, ran
 
 TO_TRAIN = ["fetch_data", "fetch_model", "prepare", "encode", "train"]
 GOING_ON = "going on from checkpoint-"
-
-
-@pytest.fixture(scope="module")
-def repo(tmp_path_factory) -> Clone:
-    return pipeline_repo.reproduced(tmp_path_factory)
 
 
 def locked(clone: Clone, experiment: str | None = None) -> dict[str, str]:
