@@ -47,8 +47,8 @@ class Split(Section):
 
 
 class Encode(Section):
-    max_seconds: float = Field(gt=0)
-    segment_seconds: float = Field(gt=0)
+    max_seconds: float = Field(ge=0.1)  # audio.MIN_SECONDS, below which nothing is heard
+    segment_seconds: float = Field(ge=0.1)
     hop_seconds: float | None = Field(gt=0)
     normalize: bool
     launcher: str = Field(min_length=1)

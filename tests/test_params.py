@@ -63,6 +63,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(refusal):
         ("train.warmup", 1.5, "less than 1"),
         ("train.learning_rate", -1, "greater than 0"),
         ("encode.segment_seconds", None, "valid number"),
+        ("encode.max_seconds", 0.05, "greater than or equal to 0.1"),
         ("data.corpus", "", "at least 1 character"),
         ("seed", -1, "greater than or equal to 0"),
     ],
