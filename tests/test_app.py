@@ -69,7 +69,7 @@ def test_a_sound_is_classified_and_a_long_one_over_time(finished):
     Path("noise.wav").write_bytes(b"no sound")
     notice, *_ = page.classify("noise.wav")
     assert said(notice).startswith("This sound cannot be classified: cannot be decoded")
-    assert said(page.classify(None)[0]) == ""
+    assert said(page.classify(None)[0]) == said(page.no_model()) == ""
 
 
 def test_mistakes_come_with_player_picture_and_probabilities(finished):
@@ -103,6 +103,7 @@ def test_the_run_is_told_in_a_line_and_in_a_table(finished):
 def test_without_a_run_each_tab_names_the_command_that_makes_it(in_tmp):
     assert "`dvc repro prepare`" in said(page.listen("any", "any")[0])
     assert "`dvc repro` makes it" in said(page.classify("a.wav")[0])
+    assert said(page.no_model()) == said(page.classify("a.wav")[0])
     assert "`dvc repro evaluate`" in said(page.mistakes()[0])
     notice, *figures = page.runs(["curves", "confusion"])
     assert "`dvc repro train`" in said(notice) and "`dvc repro evaluate`" in said(notice)

@@ -19,6 +19,15 @@ LOOK = {
         radius_size="sm",
         font=FONTS,
         font_mono=FONTS,
+    ).set(  # the theme's own blues and greys are too pale to read: below 4.5 to 1
+        background_fill_primary="*neutral_50",  # Soft's own, which set() would put back to white
+        block_label_text_color="*primary_700",
+        block_title_text_color="*primary_700",
+        body_text_color_subdued="*neutral_500",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        checkbox_label_background_fill_selected="*primary_600",
+        link_text_color="*primary_700",
     ),
     "css": """
         .gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
@@ -26,7 +35,15 @@ LOOK = {
         .controls { align-items: end; }
         .choices .wrap { max-height: 620px; overflow-y: auto; flex-wrap: nowrap;
                          flex-direction: column; }
-        .merit { align-self: center; min-width: 420px; flex: 1; }
+        .tab-container button.selected { color: var(--block-label-text-color) !important; }
+        .component-wrapper :is(.timestamps, .timestamps time, .controls button) {
+            color: var(--body-text-color-subdued) !important; }
+        .merit { align-self: center; min-width: min(420px, 100%) !important; flex: 1; }
+        .merit td:not(:first-child) { white-space: nowrap; }
+        .merit :is(th, td) { word-break: normal !important; }
+        @media (max-width: 480px) {  /* a phone: all three columns */
+            .merit :is(th, td) { padding: 6px 4px !important; font-size: 13px; }
+        }
         .merit table, .merit thead, .merit tbody, .merit tr { border: none !important; }
         .merit th, .merit td {
             border-style: none none solid !important; border-color: #9aa3ad55 !important; }
@@ -50,7 +67,7 @@ def build() -> gr.Blocks:
         with gr.Tab("Listen"):
             _listen(page)
         with gr.Tab("Classify"):
-            _classify()
+            _classify(page)
         with gr.Tab("Mistakes"):
             _mistakes(page)
         with gr.Tab("Runs"):
@@ -129,7 +146,7 @@ def listen(label: str, part: str) -> list:
 # Classify
 
 
-def _classify() -> None:
+def _classify(page: gr.Blocks) -> None:
     missing = _notice()
     with gr.Row():
         with gr.Column():
@@ -145,16 +162,26 @@ def _classify() -> None:
             verdict = gr.Label(label="Verdict", num_top_classes=10)
             words = gr.Markdown()
     over_time = gr.Plot(show_label=False, visible=False)
+    page.load(no_model, outputs=missing, **QUIET)
     shown = [missing, verdict, words, over_time]
     sound.change(classify, sound, shown, show_progress="minimal", api_visibility="private")
     test_clip.click(random_test_clip, outputs=[missing, sound], **QUIET)
+
+
+def no_model() -> dict:
+    """A notice before anybody has looked for a sound in vain."""
+    try:
+        sounds.check_export()
+    except PipelineError as error:
+        return notice(error)
+    return notice(None)
 
 
 def classify(path: str | None) -> list:
     """A notice, the probabilities, words about the sound, and the verdict over time."""
     nothing = [gr.update(value=None), "", gr.update(value=None, visible=False)]
     if path is None:
-        return [notice(None), *nothing]
+        return [no_model(), *nothing]
     try:
         heard = sounds.classify(path)
     except PipelineError as error:

@@ -60,6 +60,16 @@ def _sound(clip: pd.Series) -> Sound:
     return Sound(str(path), f"**{clip['label']}** · " + " · ".join(word for word in about if word))
 
 
+def check_export() -> None:
+    """Say that there is no model yet, without the seconds that loading one takes.
+
+    Raises:
+        PipelineError: as `classify` would.
+    """
+    if not (EXPORT / "config.json").exists():
+        raise PipelineError(f"{EXPORT}/ holds no model: `dvc repro` makes it.")
+
+
 def warm_up() -> None:
     """Load the model and hear a second of noise; what is missing is said when it is asked for."""
     with contextlib.suppress(PipelineError):
