@@ -11,6 +11,7 @@ import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 FEWEST_CHANNELS = 16  # of one, the waveform itself, the product is narrow and the loss large
+LARGEST = 63  # processors without VNNI add two products in 16 bits: those of 127 would overflow
 _END = np.iinfo(np.int64).max
 
 
@@ -68,7 +69,7 @@ def _product(
     out, _, width = kernel.shape
     name = node.name or node.output[0]
     matrix = kernel.transpose(2, 1, 0).reshape(-1, out)
-    scale = np.maximum(np.abs(matrix).max(axis=0), np.finfo(np.float32).tiny) / 127
+    scale = np.maximum(np.abs(matrix).max(axis=0), np.finfo(np.float32).tiny) / LARGEST
     constants = {
         "weight": np.round(matrix / scale).astype(np.int8),
         "weight_scale": scale.astype(np.float32),

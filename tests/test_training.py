@@ -163,7 +163,7 @@ def test_epochs_that_are_as_accurate_are_told_apart_by_loss_and_never_beat_one_c
         said = iter([heard[which].astype(np.float32) for which in order])
         monkeypatch.setattr(ClipTrainer, "_validation_logits", lambda _, said=said: next(said))
         _, outcome = train(made, tmp_path / str(order), epochs=3)
-        assert (outcome.epoch, outcome.accuracy) == (1 + order.index(1), 1.0)
+        assert (outcome.kept, outcome.accuracy) == (1 + order.index(1), 1.0)
 
 
 def test_unequal_waveforms_are_padded_and_masked_and_equal_ones_are_not():
