@@ -125,10 +125,11 @@ def record(name: str, folder: Path, setting: dict[str, object], rows: list[dict]
 
 def _asked(arguments: list[str]) -> list[str]:
     """The command line without --results, whose folder is nobody's business."""
-    if "--results" not in arguments:
-        return arguments
-    place = arguments.index("--results")
-    return arguments[:place] + arguments[place + 2 :]
+    kept = [argument for argument in arguments if not argument.startswith("--results=")]
+    if "--results" in kept:
+        place = kept.index("--results")
+        del kept[place : place + 2]
+    return kept
 
 
 def machine() -> str:

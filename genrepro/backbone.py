@@ -16,7 +16,7 @@ from transformers import SequenceFeatureExtractor as Extractor
 from transformers.utils import logging
 
 from genrepro.params import Train
-from genrepro.runtime import PipelineError
+from genrepro.runtime import PipelineError, in_a_line
 
 # Names, in transformers, of what classification adds to a backbone, and so has no weights yet.
 HEAD = ("classifier", "projector", "layer_weights")
@@ -44,9 +44,9 @@ def build(
     try:
         return _built(folder, labels, extractor, train, seed)
     except _CONFIG_FAULTS as error:
-        words = " ".join(str(error).split())[:150]
         raise PipelineError(
-            f"no model can be made from {folder}/config.json ({words}); fetch it from its author."
+            f"no model can be made from {folder}/config.json ({in_a_line(error)}); "
+            "fetch it from its author."
         ) from None
 
 
@@ -67,10 +67,22 @@ def _built(
 
 
 def load(folder: Path) -> PreTrainedModel:
-    """Load a trained classifier for inference, in float32 on the CPU."""
-    model = AutoModelForAudioClassification.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
+    """Load a trained classifier for inference, in float32 on the CPU.
+
+    Raises:
+        PipelineError: the folder does not hold one.
+    """
+    if not (folder / "config.json").exists():
+        raise PipelineError(f"{folder} holds no trained model: `dvc repro` makes it.")
+    try:
+        model = AutoModelForAudioClassification.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise PipelineError(
+            f"the model in {folder} cannot be loaded ({in_a_line(error)}); "
+            "make it anew with `dvc repro -f train`."
+        ) from None
     return model.eval()
 
 
@@ -123,8 +135,9 @@ def _pretrained(folder: Path, config) -> PreTrainedModel:
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PipelineError(f"the weights in {folder} cannot be loaded: {reason}") from None
+        raise PipelineError(
+            f"the weights in {folder} cannot be loaded ({in_a_line(error)}); fetch it again."
+        ) from None
     unfit = [name for name in _names(report["mismatched_keys"]) if not name.startswith(HEAD)]
     missing = [
         name

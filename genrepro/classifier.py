@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import softmax
 
 from genrepro import audio, features
-from genrepro.runtime import PipelineError, workers
+from genrepro.runtime import PipelineError, in_a_line, workers
 
 EXPORT = Path("export")
 PARITY = Path("metrics/export.json")
@@ -114,14 +114,15 @@ def _labels(folder: Path) -> list[str]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         names = config["id2label"]
+        return [names[str(index)] for index in range(len(names))]
     except (FileNotFoundError, NotADirectoryError):
         mend = "`dvc repro` makes it" if folder == EXPORT else "name the folder of an export"
         raise PipelineError(f"{folder}/ holds no model: {mend}.") from None
     except (json.JSONDecodeError, KeyError) as error:
         raise PipelineError(
-            f"{folder}/config.json names no labels ({error}); make it anew with `dvc repro export`."
+            f"{folder}/config.json names no labels ({in_a_line(error)}); "
+            "make it anew with `dvc repro export`."
         ) from None
-    return [names[str(index)] for index in range(len(names))]
 
 
 def _runtime(folder: Path, threads: int) -> Logits:

@@ -105,6 +105,10 @@ class Encoded:
             if not clip:
                 raise ValueError("it holds no clips")
             return cls(clip, segment, input_name, state["_fingerprint"], features)
+        except FileNotFoundError as error:
+            raise PipelineError(
+                f"{error.filename or folder} is not here; `dvc repro encode` makes it."
+            ) from None
         except (OSError, pa.ArrowException, ValueError, LookupError, TypeError) as error:
             raise PipelineError(
                 f"{folder} cannot be read ({error}); make it anew with `dvc repro encode`."

@@ -17,7 +17,7 @@ from transformers import SequenceFeatureExtractor as Extractor
 from transformers.utils import logging
 
 from genrepro.params import Encode
-from genrepro.runtime import PipelineError
+from genrepro.runtime import PipelineError, in_a_line
 
 ROUNDING = 1  # a resampler may round a clip's length up by a sample
 
@@ -34,9 +34,8 @@ def load(folder: Path) -> Extractor:
     try:
         return AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise PipelineError(
-            f"{folder}/preprocessor_config.json gives no feature extractor ({reason}); "
+            f"{folder}/preprocessor_config.json gives no feature extractor ({in_a_line(error)}); "
             "take it from a model of the same kind."
         ) from None
 
@@ -58,10 +57,17 @@ def adapt(extractor: Extractor, encode: Encode, longest_seconds: float) -> Extra
     try:
         adapted = _adapted(extractor, encode, longest_seconds)
         segments(adapted, noise)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise PipelineError(
             "the backbone's preprocessor_config.json holds a value that its feature extractor "
-            f"cannot work with ({' '.join(str(e).split())[:150]}); take it from a model of the "
+            f"cannot work with ({in_a_line(error)}); take it from a model of the "
             "same kind."
         ) from None
     return adapted

@@ -40,6 +40,7 @@ STYLE = {
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "figure.facecolor": "white",
+    "text.parse_math": False,  # a label may hold two dollar signs
     "legend.frameon": False,
     "lines.linewidth": 2,
     "lines.markersize": 5,

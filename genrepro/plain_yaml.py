@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from genrepro.runtime import PipelineError
+from genrepro.runtime import PipelineError, in_a_line
 
 MAX_BYTES = 100_000
 MAX_DEPTH = 50
@@ -44,7 +44,7 @@ def parse(text: str) -> object:
     try:
         return _Plain(text).get_single_data()
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(" ".join(str(error).split())[:300]) from None
+        raise ValueError(in_a_line(error, 300)) from None
     except (ArithmeticError, AttributeError, LookupError):  # PyYAML's, of a `!!bool maybe`
         raise ValueError("a value is not of the type that its tag (!!…) names") from None
 

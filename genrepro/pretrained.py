@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from genrepro import plain_yaml
 from genrepro.audio import MAX_RATE, MIN_RATE
 from genrepro.params import Model
-from genrepro.runtime import PipelineError, sha256, write_json
+from genrepro.runtime import PipelineError, in_a_line, sha256, write_json
 
 PINS = Path("backbones/revisions.yaml")
 CONFIG = "config.json"
@@ -175,9 +175,8 @@ def _copy_safe(path: Path, name: str, target: Path, origin: Origin) -> str:
         with safe_open(path, framework="np") as tensors:
             count = len(tensors.keys())
     except SafetensorError as error:
-        words = " ".join(str(error).split())[:120]
         raise PipelineError(
-            f"{name} of {origin.name} is damaged ({words}): fetch or copy it anew."
+            f"{name} of {origin.name} is damaged ({in_a_line(error)}): fetch or copy it anew."
         ) from None
     if not count:
         raise PipelineError(f"{name} of {origin.name} holds no tensors: fetch or copy it anew.")

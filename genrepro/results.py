@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from genrepro.runtime import PipelineError
+from genrepro.runtime import PipelineError, in_a_line
 
 CLIPS = Path("data/clips.csv")
 SPLIT = Path("data/split.csv")
@@ -103,7 +103,7 @@ def _table(path: Path, separator: str = ",") -> pd.DataFrame:
     except FileNotFoundError:
         raise _missing(path) from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise _unreadable(path, str(error)) from None
+        raise _unreadable(path, error) from None
 
 
 def _json(path: Path) -> dict:
@@ -112,7 +112,7 @@ def _json(path: Path) -> dict:
     except FileNotFoundError:
         raise _missing(path) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise _unreadable(path, str(error)) from None
+        raise _unreadable(path, error) from None
 
 
 def _stage(path: Path) -> str:
@@ -125,8 +125,7 @@ def _missing(path: Path) -> PipelineError:
     return PipelineError(f"{path} is not there yet. `dvc repro {_stage(path)}` makes it.")
 
 
-def _unreadable(path: Path, reason: str) -> PipelineError:
-    reason = reason.strip().splitlines()[0].rstrip(".")
+def _unreadable(path: Path, reason: object) -> PipelineError:
     return PipelineError(
-        f"{path} cannot be read ({reason}). `dvc repro -f {_stage(path)}` makes it anew."
+        f"{path} cannot be read ({in_a_line(reason)}). `dvc repro -f {_stage(path)}` makes it anew."
     )

@@ -9,7 +9,7 @@ import pandas as pd
 from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.repo import Repo
 
-from genrepro.runtime import PipelineError
+from genrepro.runtime import PipelineError, in_a_line
 
 PREDICTIONS = "data/predictions.csv"
 _TEXT = ("clip", "label", "group", "predicted")
@@ -22,6 +22,8 @@ def predictions(name: str) -> pd.DataFrame:
         PipelineError: there is no such run, or DVC's cache does not hold its predictions.
     """
     text = dict.fromkeys(_TEXT, str)  # a label "007" or "NA" is text
+    if name == "workspace" and not Path(PREDICTIONS).exists():
+        raise PipelineError(f"{PREDICTIONS} is not here yet: type `dvc repro evaluate`.")
     try:
         if name == "workspace":
             return pd.read_csv(Path(PREDICTIONS), dtype=text, keep_default_na=False)
@@ -30,7 +32,7 @@ def predictions(name: str) -> pd.DataFrame:
     except NotDvcRepoError:
         raise PipelineError("No DVC repository is here: run from the repository's root.") from None
     except (DvcException, OSError, ValueError) as error:  # the last where it is no such table
-        reason = " ".join(str(error).split())
+        reason = in_a_line(error, 300)
         raise PipelineError(
             f"{name} has no {PREDICTIONS} that can be read ({reason}). `dvc exp list -A` names "
             "the experiments; where one was run on another machine, type `dvc exp pull` first."

@@ -31,6 +31,12 @@ class PipelineError(Exception):
     """Something that a person can mend. Its text says what is wrong, where, and what to do next."""
 
 
+def in_a_line(error: object, most: int = 150) -> str:
+    """A library's words for what went wrong, fit to stand inside a sentence of ours."""
+    words = " ".join(str(error).split())[:most].rstrip(". ")
+    return words or type(error).__name__
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a stage's or tool's `main`; end a mendable error with one sentence and exit code 1."""
     before = {number: signal.signal(number, _interrupt) for number in interrupts.SIGNALS}

@@ -65,8 +65,11 @@ def unfinished(extractor: features.Extractor, clips: list[dict[str, str]]) -> Pa
 
 
 def _read_clips() -> list[dict[str, str]]:
-    with CLIPS.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with CLIPS.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise PipelineError(f"{CLIPS} is not here: type `dvc repro fetch_data`.") from None
 
 
 def _shards(clips: list[dict[str, str]]) -> list[list[dict[str, str]]]:
@@ -111,7 +114,13 @@ def _extractor(folder: Path) -> features.Extractor:
 
 
 def _segments(extractor: features.Extractor, path: Path) -> list[np.ndarray]:
-    samples, rate = audio.read(path, extractor.max_seconds)
+    try:
+        samples, rate = audio.read(path, extractor.max_seconds)
+    except audio.AudioFault as fault:
+        raise PipelineError(
+            f"{path} has changed since it was listened to ({fault}): "
+            "take the corpus anew with `dvc repro -f fetch_data`."
+        ) from None
     return features.segments(extractor, audio.resample(samples, rate, extractor.sampling_rate))
 
 

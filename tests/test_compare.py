@@ -207,6 +207,8 @@ def test_a_run_that_is_not_there_is_one_sentence(repository):
 def test_no_run_and_no_table_are_one_sentence(in_tmp):
     with pytest.raises(PipelineError, match="names no run"):
         runs.family(" ,")
+    with pytest.raises(PipelineError, match="type `dvc repro evaluate`"):
+        runs.family("workspace")
     Path("data").mkdir()
     Path("data/predictions.csv").write_text("")
     with pytest.raises(PipelineError, match="workspace has no data"):

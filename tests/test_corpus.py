@@ -168,6 +168,13 @@ def test_a_name_pattern_that_cannot_be_meant(folder, pattern, words):
         gather(folder, name_pattern=pattern)
 
 
+def test_a_name_pattern_that_matches_nothing_is_refused_where_the_card_knows_groups(tmp_path):
+    small = {"seed": 1, "seconds": 1.0, "sample_rate": 16000, "bands": 1, "clips_per_band": 1}
+    music = card(tmp_path / "music", kind="generated", **small)
+    with pytest.raises(PipelineError, match="matches none of the 10 file names"):
+        gather(music, name_pattern="(?P<title>xyz)")
+
+
 @pytest.mark.parametrize(
     ("configs", "patterns"),
     [

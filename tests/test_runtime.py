@@ -1,7 +1,10 @@
 """Outputs appear whole or not at all; errors that a person can mend are one sentence."""
 
 import errno
+import importlib
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +89,19 @@ def test_an_impossible_number_of_workers_is_refused(monkeypatch, value):
     monkeypatch.setenv("GENREPRO_WORKERS", value)
     with pytest.raises(PipelineError, match="GENREPRO_WORKERS"):
         runtime.workers()
+
+
+@pytest.mark.parametrize(
+    ("stage", "maker"),
+    [
+        ("prepare", "dvc repro fetch_data"),
+        ("encode", "dvc repro fetch_data"),
+        ("train", "dvc repro encode"),
+        ("evaluate", "dvc repro encode"),
+        ("export", "dvc repro"),
+    ],
+)
+def test_a_stage_without_its_input_says_what_makes_it(in_tmp, stage, maker):
+    shutil.copy(Path(__file__).parents[1] / "params.yaml", "params.yaml")
+    with pytest.raises(PipelineError, match=f"is not here.*`{maker}`|holds no.*`{maker}`"):
+        importlib.import_module(f"stages.{stage}").main()

@@ -46,7 +46,7 @@ def sound_files(paths: list[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
-            raise PipelineError(f"{path} is not there.")
+            raise PipelineError(f"{path} is not there: name a sound file or a folder of them.")
         inside = [path]
         if path.is_dir():
             inside = sorted(
@@ -62,11 +62,18 @@ def sound_files(paths: list[Path]) -> list[Path]:
 
 def classify(paths: list[Path], model: Path) -> list[dict]:
     """One dict a file, in order: file, label, probability, …, or file and error."""
-    if len(paths) < MANY or workers() == 1:
+    if len(paths) < MANY or workers() == 1 or _on_gpu():
         classifier = Classifier(model)
         return [described(classifier, path) for path in paths]
     jobs = [(str(model), str(path)) for path in paths]
     return parallel.mapped(_one, jobs, "classify")
+
+
+def _on_gpu() -> bool:
+    """A GPU is no faster for having a model a process, and its memory is soon full."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def described(classifier: Classifier, path: Path) -> dict:

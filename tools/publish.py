@@ -32,7 +32,7 @@ from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils._http import default_client_factory
 
 from genrepro.results import CURVES
-from genrepro.runtime import PipelineError, run, say
+from genrepro.runtime import PipelineError, in_a_line, run, say
 
 EXPORT = Path("export")
 METRICS = Path("metrics")
@@ -240,13 +240,13 @@ def _spoken(repo: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         raise PipelineError(_refusal(error, repo)) from None
     except ValueError as error:
-        raise PipelineError(f"the Hub does not take this: {_line(error)}") from None
+        raise PipelineError(f"the Hub does not take this: {in_a_line(error)}") from None
     except (httpx2.HTTPError, RuntimeError, OSError) as error:
         cause = error.__cause__
         if isinstance(cause, errors.HfHubHTTPError):
             raise PipelineError(_refusal(cause, repo)) from None
         raise PipelineError(
-            f"the connection to {constants.ENDPOINT} failed ({_line(cause or error)}); {repo} "
+            f"the connection to {constants.ENDPOINT} failed ({in_a_line(cause or error)}); {repo} "
             "holds no half of a model: run the same command again."
         ) from None
 
@@ -265,12 +265,7 @@ def _refusal(error: errors.HfHubHTTPError, repo: str) -> str:
         )
     if status == 429 or status >= 500:
         return f"the Hub answers with HTTP {status}: run the same command again later."
-    return f"the Hub refuses {repo} (HTTP {status}): {_line(error.server_message or error)}"
-
-
-def _line(error: object) -> str:
-    words = " ".join(str(error).split())
-    return words[:200] or type(error).__name__
+    return f"the Hub refuses {repo} (HTTP {status}): {in_a_line(error.server_message or error)}."
 
 
 if __name__ == "__main__":

@@ -72,18 +72,18 @@ def gather(data: Data, raw: Path) -> Corpus:
     known = _known(data, folder, card)
     shelf = Shelf(raw)
     _fill(shelf, folder, card)
-    clips = []
+    clips, learnt = [], {}
     items = shelf.named()
     heard = mapped(listen, [item.path for item in items], "listening")
     for item, result in zip(items, heard, strict=True):
         if isinstance(result, Heard):
-            facts = known.about(item.names, item.stem + item.path.suffix)
+            facts = learnt[item.clip] = known.about(item.names, item.stem + item.path.suffix)
             clips.append(Clip(item, result.inspection, result.fingerprint, item.facts | facts))
         else:
             shelf.drop(item, result)
     found = Corpus(clips, dict(sorted(shelf.set_aside.items())), _source(folder, card))
     _check_labels(found, folder)
-    known.check_used({c.item.clip: c.facts for c in clips}, [c.item.path.name for c in clips])
+    known.check_used(learnt, [clip.item.path.name for clip in clips])
     return found
 
 

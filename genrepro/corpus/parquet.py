@@ -15,7 +15,7 @@ from genrepro import hub, plain_yaml
 from genrepro.audio import extension_of
 from genrepro.corpus.card import Parquet, matches
 from genrepro.corpus.shelf import Shelf, printable
-from genrepro.runtime import PipelineError
+from genrepro.runtime import PipelineError, in_a_line
 
 README = "README.md"
 MOST_README = 300_000  # characters; to read so much takes seconds
@@ -42,7 +42,7 @@ def take(card: Parquet, shelf: Shelf) -> None:
             ) as error:
                 if isinstance(error, OSError) and error.errno is not None:
                     raise  # the disk; runtime.run says what to do
-                words = " ".join(str(error.__cause__ or error).split())[:200]
+                words = in_a_line(error.__cause__ or error)
                 raise PipelineError(f"{file} of {card.repo} is not readable: {words}.") from None
 
 
