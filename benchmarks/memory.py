@@ -11,13 +11,12 @@ import contextlib
 import io
 import os
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 from benchmarks import ground
-from benchmarks.pairs import options, record, row
+from benchmarks.pairs import options, peak_memory, record, row
 from genrepro.runtime import say
 
 
@@ -69,7 +68,7 @@ def _course(paths: list[Path]) -> float:
     from benchmarks import course  # each way imports what it needs, for imports take memory too
 
     course.encode(paths, ground.extractor(), Path("course.arrow"))
-    return _peak()
+    return peak_memory()
 
 
 def _encode(paths: list[Path]) -> float:
@@ -77,13 +76,7 @@ def _encode(paths: list[Path]) -> float:
 
     with contextlib.redirect_stdout(io.StringIO()):
         encode.main()
-    return _peak()
-
-
-def _peak() -> float:
-    """This process's highest resident memory, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return peak_memory()
 
 
 def _read(paths: list[Path]) -> float:

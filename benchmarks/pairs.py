@@ -9,22 +9,27 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import multiprocessing
 import os
 import platform
 import re
+import resource
 import shlex
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from genrepro.runtime import say, workers, write_json
 
 RESULTS = Path(__file__).parent / "results"
+Result = TypeVar("Result")
 PACKAGES = ("torch", "transformers", "datasets", "onnxruntime", "numpy")
 
 
@@ -63,6 +68,18 @@ def timed(work: Callable[[], object]) -> dict[str, float]:
     wall, cpu = time.perf_counter(), cpu_seconds()
     work()
     return {"wall": time.perf_counter() - wall, "cpu": cpu_seconds() - cpu}
+
+
+def alone(function: Callable[..., Result], *arguments: object) -> Result:
+    """What a top-level function returns in a process of its own, in the same folder."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def peak_memory() -> float:
+    """This process's highest resident memory, in MB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def cpu_seconds() -> float:

@@ -1,16 +1,27 @@
 """A training step of DistilHuBERT's shape on a CPU: the course's, ours, and what options give.
 
+Each figure is a process of its own, for what one way did with the memory would help another.
+
 python -m benchmarks.train
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
+from datasets import Dataset
+from transformers import HubertConfig
+
 from benchmarks import course, ground
-from benchmarks.pairs import clock, options, per, record, rounds, row, threads
+from benchmarks.pairs import alone, clock, options, peak_memory, per, record, rounds, row, threads
+from benchmarks.read import training_part
 from benchmarks.steps import classifier, course_steps, encoded_here, our_steps
+from genrepro.encoded import Encoded
 from genrepro.params import load
+from stages.encode import ENCODED
+
+LISTS = "lists"
 
 OPTIONS = {
     "as the course": {},
@@ -25,43 +36,57 @@ OPTIONS = {
 
 
 def main() -> None:
-    parser = options(__doc__, clips=2)
+    parser = options(__doc__, clips=3)
     parser.add_argument("--batch", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--narrow", action="store_true", help="fewer channels, for a test")
     args = parser.parse_args()
     threads(args)
-    config = ground.narrow() if args.narrow else ground.distilhubert()
     with ground.workplace(args.clips, args.seconds) as paths:
-        extractor, segments = ground.extractor(), encoded_here()
-        lists = course.encode(paths, extractor, Path("course.arrow"))
-        common = {"device": "cpu", "batch_size": args.batch, "effective_batch_size": args.batch}
-        train = load().train.model_copy(update=common | {"precision": "none"})
-
-        def ours(chosen: dict[str, str]) -> dict[str, float]:
-            option = train.model_copy(update=chosen)
-            return our_steps(classifier(config, option.freeze), segments, option, args.steps)
-
-        ways = {
-            "course": lambda: course_steps(
-                classifier(config), lists, extractor, args.batch, args.steps
-            )
-        }
-        ways |= {name: lambda chosen=chosen: ours(chosen) for name, chosen in OPTIONS.items()}
+        encoded_here()
+        lists = course.encode(paths, ground.extractor(), Path("course.arrow"))
+        lists.save_to_disk(LISTS)
+        ways = {"course": lambda: alone(_course_step, args)}
+        ways |= {name: lambda name=name: alone(_our_step, name, args) for name in OPTIONS}
         figures = rounds(ways, args.pairs)
     key = clock(args)
-    a_step = ("course", per(figures["course"], key))
     rows = [
         row(
-            f"training step, DistilHuBERT's shape, {args.batch} × {args.seconds:g} s, {name}",
-            "s",
-            a_step,
-            ("here", per(figures[name], key)),
+            f"{what}, DistilHuBERT's shape, {args.batch} × {args.seconds:g} s, {name}",
+            unit,
+            ("course", per(figures["course"], figure)),
+            ("here", per(figures[name], figure)),
+        )
+        for what, unit, figure in (
+            ("training step", "s", key),
+            ("training, peak memory", "MB", "peak_memory_mb"),
         )
         for name in OPTIONS
     ]
     setting = {"seconds": args.seconds, "batch": args.batch, "threads": args.threads}
     record("train", args.results, setting | {"clock": key}, rows)
+
+
+def _config(args: argparse.Namespace) -> HubertConfig:
+    return ground.narrow() if args.narrow else ground.distilhubert()
+
+
+def _course_step(args: argparse.Namespace) -> dict[str, float]:
+    threads(args)
+    lists = Dataset.load_from_disk(LISTS)
+    model = classifier(_config(args))
+    step = course_steps(model, lists, ground.extractor(), args.batch, args.steps)
+    return step | {"peak_memory_mb": peak_memory()}
+
+
+def _our_step(name: str, args: argparse.Namespace) -> dict[str, float]:
+    threads(args)
+    common = {"device": "cpu", "batch_size": args.batch, "effective_batch_size": args.batch}
+    common |= {"precision": "none"} | OPTIONS[name]
+    train = load().train.model_copy(update=common)
+    segments = training_part(Encoded.open(ENCODED))
+    step = our_steps(classifier(_config(args), train.freeze), segments, train, args.steps)
+    return step | {"peak_memory_mb": peak_memory()}
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from genrepro import heap
+
 # A batch is copied from the read-only memory map and never written back to it.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
@@ -25,6 +27,7 @@ def stacked(segments: Sequence[np.ndarray]) -> torch.Tensor:
     """
     shape = [max(sizes) for sizes in zip(*(segment.shape for segment in segments))]
     equal = all(segment.shape == segments[0].shape for segment in segments)
+    heap.make_ready((len(segments), *shape))
     batch = (torch.empty if equal else torch.zeros)(len(segments), *shape)
     for row, segment in zip(batch, segments):
         row[tuple(slice(size) for size in segment.shape)] = torch.from_numpy(segment)
