@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -45,6 +45,7 @@ STYLE = {
     "lines.linewidth": 2,
     "lines.markersize": 5,
 }
+rcParams.update(STYLE)  # for good: rc_context is not for threads, and is over when ticks are made
 COLUMNS = 900  # of a spectrogram: a picture is no wider
 BANDS = 200  # of a spectrogram, from 60 Hz up
 
@@ -54,7 +55,6 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
 
 
-@rc_context(STYLE)
 def curves(frame: pd.DataFrame, kept_epoch: int | None = None) -> Figure:
     """Losses, and validation accuracy, by epoch.
 
@@ -81,7 +81,6 @@ def curves(frame: pd.DataFrame, kept_epoch: int | None = None) -> Figure:
     return figure
 
 
-@rc_context(STYLE)
 def confusion(true: Sequence[str], predicted: Sequence[str]) -> Figure:
     """Counts by true label (rows) and verdict (columns); the shade is the share of the row."""
     labels = sorted({*true, *predicted})
@@ -114,7 +113,6 @@ def _white_gaps(axes: Axes, count: int) -> None:
     axes.spines[:].set_visible(False)
 
 
-@rc_context(STYLE)
 def reliability(frame: pd.DataFrame) -> Figure:
     """How often verdicts are right, by how sure the model was; the area of a dot is its clips.
 
@@ -145,7 +143,6 @@ def reliability(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-@rc_context(STYLE)
 def recall(labels: dict[str, dict]) -> Figure:
     """Share of each label's test clips that were recognised, with its interval.
 
@@ -169,7 +166,6 @@ def recall(labels: dict[str, dict]) -> Figure:
     return figure
 
 
-@rc_context(STYLE)
 def over_time(labels: Sequence[str], spans: np.ndarray, probabilities: np.ndarray) -> Figure:
     """Probabilities by time, the labels that matter most on top.
 
@@ -194,7 +190,6 @@ def over_time(labels: Sequence[str], spans: np.ndarray, probabilities: np.ndarra
     return figure
 
 
-@rc_context(STYLE)
 def sound(samples: np.ndarray, sample_rate: int) -> Figure:
     """A waveform over its spectrogram.
 
