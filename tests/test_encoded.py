@@ -1,7 +1,11 @@
 """The encoded corpus: 🤗 Datasets reads it, and reading it copies nothing."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from genrepro.encoded import Encoded, read_parts, write_index, write_shard
 from genrepro.runtime import PipelineError
@@ -106,3 +110,20 @@ def test_shards_of_clips_that_were_renamed_are_not_gone_on_with(in_tmp):
     assert unfinished(extractor, clips) == first
     assert unfinished(extractor, [clips[0], clips[1] | {"clip": "c"}]) != first
     assert unfinished(extractor, [clips[0], clips[1] | {"sha256": "1" * 64}]) != first
+
+
+def test_a_clip_that_changed_since_it_was_listened_to_is_named(in_tmp, monkeypatch):
+    from transformers import Wav2Vec2FeatureExtractor
+
+    from stages import encode
+
+    monkeypatch.setenv("GENREPRO_WORKERS", "1")
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    Wav2Vec2FeatureExtractor().save_pretrained("models/backbone")
+    clip = Path("data/raw/cat/a.wav")
+    clip.parent.mkdir(parents=True)
+    clip.write_bytes(b"no longer sound")
+    Path("data/clips.csv").write_text(f"clip,path,seconds,sha256\na,{clip},1.0,{'0' * 64}\n")
+    with pytest.raises(PipelineError, match=r"data/raw/cat/a\.wav has changed .*-f fetch_data`"):
+        encode.main()
+    assert not Path("data/encoded").exists()
