@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from importlib.metadata import version
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from genrepro import results
 from genrepro.params import Params
 
 METRICS = Path("metrics")
@@ -16,7 +16,6 @@ KEPT = {"best": "the best validation accuracy, then the lowest loss", "last": "t
 STEPS = "AdamW, the learning rate rising over the warm-up and then falling linearly to 0."
 PROBE = """A linear probe: the head is the logistic regression on what the frozen backbone gives,
 averaged over time. It was found exactly; there are no epochs."""
-CURVES = METRICS / "train/plots/metrics"
 SOURCE = Path("models/backbone/source.json")
 PREPROCESSOR = Path("models/finetuned/preprocessor_config.json")
 FRAMEWORKS = ("transformers", "torch", "datasets")
@@ -215,12 +214,10 @@ def _training(params: Params, validation: dict, source: dict, heard: dict) -> st
         for key, value in _settings(params, source).items()
         if value is not None
     )
-    losses, accuracies = _curve("validation/loss"), _curve("validation/accuracy")
-    trained = _curve("train/loss")
     rows = "\n".join(
-        f"| {validation.get('penalty', epoch):g} | {_number(trained.get(epoch), 4)} "
-        f"| {_number(losses[epoch], 4)} | {_number(accuracies.get(epoch), 4)} |"
-        for epoch in losses
+        f"| {validation.get('penalty', at.epoch):g} | {_number(at.train_loss, 4)} "
+        f"| {_number(at.validation_loss, 4)} | {_number(at.accuracy, 4)} |"
+        for at in results.curves().itertuples()
     )
     versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in FRAMEWORKS)
     how, kept = STEPS, f"Epoch {validation.get('epoch')} was kept: {KEPT[params.train.keep]}."
@@ -253,14 +250,6 @@ def _settings(params: Params, source: dict) -> dict[str, object]:
         return {key: settings[key] for key in ("layers", "freeze")}
     scratch = settings.pop("scratch_learning_rate")
     return settings if source["weights"] else settings | {"learning_rate": scratch}
-
-
-def _curve(name: str) -> dict[int, float]:
-    path = CURVES / f"{name}.tsv"
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    key = name.rsplit("/", 1)[-1]
-    return {int(row["step"]): float(row[key]) for row in rows}
 
 
 def _limits(facts: dict) -> str:

@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 from loopback_publish import LoopbackPublish, problems_of
 
-from genrepro import card
+from genrepro import card, results
 from genrepro.params import load
 
 INTERVAL = {"low": 0.745, "high": 0.891}
@@ -100,7 +100,7 @@ def render(in_tmp):
         for name, values in CURVES.items():
             rows = [f"{step}\t{value}" for step, value in enumerate(values, start=1)]
             text = "\n".join([f"step\t{name.rsplit('/', 1)[-1]}", *rows])
-            write(card.CURVES / f"{name}.tsv", text)
+            write(results.CURVES / f"{name}.tsv", text)
         (in_tmp / "README.md").write_text(card.text(params))
         return ModelCard.load(in_tmp / "README.md")
 
