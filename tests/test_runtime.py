@@ -4,9 +4,9 @@ import errno
 import importlib
 import json
 import shutil
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from genrepro import runtime
 from genrepro.runtime import PipelineError
@@ -102,6 +102,6 @@ def test_an_impossible_number_of_workers_is_refused(monkeypatch, value):
     ],
 )
 def test_a_stage_without_its_input_says_what_makes_it(in_tmp, stage, maker):
-    shutil.copy(Path(__file__).parents[1] / "params.yaml", "params.yaml")
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
     with pytest.raises(PipelineError, match=f"is not here.*`{maker}`|holds no.*`{maker}`"):
         importlib.import_module(f"stages.{stage}").main()
