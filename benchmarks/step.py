@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from benchmarks import ground
 from benchmarks.pairs import clock, options, per, record, rounds, row, threads, timed
 from benchmarks.steps import classifier, encoded_here, our_steps
+from genrepro.backbone import quickened
 from genrepro.params import load
 from genrepro.trainer import Collator, Segments
 
@@ -29,7 +30,7 @@ def main() -> None:
         segments = encoded_here()
         device = {"device": "cpu", "batch_size": args.batch, "effective_batch_size": args.batch}
         train = load().train.model_copy(update=device | {"precision": "none"})
-        model = classifier(ground.narrow())
+        model = quickened(classifier(ground.narrow()))
         figures = rounds(
             {
                 "pipeline": lambda: our_steps(model, segments, train, steps),

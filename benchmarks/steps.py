@@ -31,7 +31,8 @@ from stages import encode
 
 
 class Watch(TrainerCallback):
-    """Stops after so many steps; keeps the seconds of each, the first one's left out if more."""
+    """Stops after so many steps. The first two, if there are more, are not counted: in them the
+    process gets the memory that later steps have."""
 
     def __init__(self, steps: int) -> None:
         self.steps, self.marks = steps, []
@@ -49,8 +50,9 @@ class Watch(TrainerCallback):
         return control
 
     def a_step(self) -> dict[str, float]:
-        (wall, cpu), (last_wall, last_cpu) = self.marks[self.steps > 1], self.marks[-1]
-        steps = len(self.marks) - 1 - (self.steps > 1)
+        first = min(2, self.steps - 1)
+        (wall, cpu), (last_wall, last_cpu) = self.marks[first], self.marks[-1]
+        steps = len(self.marks) - 1 - first
         return {"wall": (last_wall - wall) / steps, "cpu": (last_cpu - cpu) / steps}
 
 

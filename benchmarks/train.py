@@ -17,6 +17,7 @@ from benchmarks import course, ground
 from benchmarks.pairs import alone, clock, options, peak_memory, per, record, rounds, row, threads
 from benchmarks.read import training_part
 from benchmarks.steps import classifier, course_steps, encoded_here, our_steps
+from genrepro.backbone import quickened
 from genrepro.encoded import Encoded
 from genrepro.params import load
 from stages.encode import ENCODED
@@ -36,9 +37,9 @@ OPTIONS = {
 
 
 def main() -> None:
-    parser = options(__doc__, clips=3)
+    parser = options(__doc__, clips=5)
     parser.add_argument("--batch", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--narrow", action="store_true", help="fewer channels, for a test")
     args = parser.parse_args()
     threads(args)
@@ -85,7 +86,8 @@ def _our_step(name: str, args: argparse.Namespace) -> dict[str, float]:
     common |= {"precision": "none"} | OPTIONS[name]
     train = load().train.model_copy(update=common)
     segments = training_part(Encoded.open(ENCODED))
-    step = our_steps(classifier(_config(args), train.freeze), segments, train, args.steps)
+    model = quickened(classifier(_config(args), train.freeze))
+    step = our_steps(model, segments, train, args.steps)
     return step | {"peak_memory_mb": peak_memory()}
 
 

@@ -15,6 +15,8 @@ from transformers import AutoConfig, AutoModelForAudioClassification, PreTrained
 from transformers import SequenceFeatureExtractor as Extractor
 from transformers.utils import logging
 
+from genrepro.attention import cheapen_dropout
+from genrepro.convolution import by_fourier
 from genrepro.params import Train
 from genrepro.runtime import PipelineError, in_a_line
 
@@ -63,7 +65,7 @@ def _built(
         _crop_config(config, extractor)
         model = AutoModelForAudioClassification.from_config(config, dtype=torch.float32)
     freeze(model, train.freeze)
-    return model, pretrained
+    return quickened(model), pretrained
 
 
 def load(folder: Path) -> PreTrainedModel:
@@ -83,7 +85,14 @@ def load(folder: Path) -> PreTrainedModel:
             f"the model in {folder} cannot be loaded ({in_a_line(error)}); "
             "make it anew with `dvc repro -f train`."
         ) from None
-    return model.eval()
+    return quickened(model).eval()
+
+
+def quickened(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model, in place, with what PyTorch computes slowly on a CPU computed otherwise."""
+    cheapen_dropout(model)
+    by_fourier(model)
+    return model
 
 
 def has_weights(folder: Path) -> bool:

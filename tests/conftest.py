@@ -85,7 +85,7 @@ def tiny_backbone(kind: str, folder: Path) -> Path:
             **small,
             intermediate_size=32,
             conv_dim=(16,) * 7,
-            num_conv_pos_embeddings=8,
+            num_conv_pos_embeddings=64,
             num_conv_pos_embedding_groups=2,
             apply_spec_augment=False,
         )
