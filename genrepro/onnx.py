@@ -12,11 +12,10 @@ import numpy as np
 import onnx
 import torch
 from onnxruntime import InferenceSession, SessionOptions
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 from transformers import PreTrainedModel
 
-from genrepro.windows import quantize_convolutions
+from genrepro import int8
 
 
 class _Logits(nn.Module):
@@ -86,26 +85,11 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 def quantize(source: Path, target: Path) -> None:
     """Write a copy whose matrix products, and convolutions that can be such, are in 8 bits.
 
-    Other convolutions stay in float32, in which they are faster. Weights take 7 bits of the 8, so
-    that the results are the same on processors whose sums of larger products overflow.
+    The head's last product stays in float32, as do other convolutions: they gain no time.
     """
-    logging.getLogger().addFilter(_unasked_advice)
-    graph = onnx.load(source)
-    del graph.graph.value_info[:]  # the exporter's shapes contradict the quantizer's own
-    quantize_convolutions(graph.graph)
-    quantize_dynamic(
-        graph,
-        target,
-        op_types_to_quantize=["MatMul", "Gemm"],
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        reduce_range=True,
-    )
-
-
-def _unasked_advice(record: logging.LogRecord) -> bool:
-    """onnxruntime warns on the root logger that a graph might be simplified; the exporter did."""
-    return "pre-processing before quantization" not in record.getMessage()
+    model = onnx.load(source)
+    int8.quantize(model.graph)
+    onnx.save(model, target)
 
 
 def session(path: Path, threads: int = 0) -> InferenceSession:

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
-from genrepro.windows import quantize_convolutions
+from genrepro.int8 import quantize, rounded
 
 
 def convolution(shape: tuple[int, ...], bias: bool = False, **attributes) -> onnx.ModelProto:
@@ -42,14 +42,31 @@ def test_it_is_the_float_convolution_but_for_rounding(width, stride, length, bia
     model = convolution((24, 32, width), bias, strides=[stride])
     x = np.random.default_rng(1).normal(0.5, 1, (2, 32, length)).astype(np.float32)
     expected = computed(model, x)
-    quantize_convolutions(model.graph)
+    quantize(model.graph)
     assert not [node for node in model.graph.node if node.op_type == "Conv"]
     assert "w" not in [each.name for each in model.graph.initializer]
     got = computed(model, x)
     assert got.shape == expected.shape
     assert 0 < np.abs(got - expected).max() < 0.08 * np.sqrt(32 * width)
-    (weights,) = (w for w in model.graph.initializer if w.name == "layer_weight")
-    assert np.abs(numpy_helper.to_array(weights)).max() == 63  # 16 bits hold 2 * 63 * 255
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 7, 96])
+def test_two_products_of_neighbours_fit_in_16_bits_and_use_them(inputs):
+    matrix = np.random.default_rng(0).normal(0, 1, (inputs, 40)).astype(np.float32)
+    matrix[:, 0] = 0
+    weights, scales = rounded(matrix)
+    assert np.abs(weights * scales - matrix).max() <= scales.max() / 2 * (1 + 1e-5)
+    lowest = highest = np.abs(weights.astype(int)).max()
+    for first, second in zip(weights[0::2].astype(int), weights[1::2].astype(int)):
+        together = 255 * np.stack([first, second, first + second, 0 * first])
+        lowest, highest = min(lowest, together.min()), max(highest, together.max())
+    assert lowest >= -(2**15) and highest < 2**15  # the samples are from 0 to 255
+    assert highest > 0.9 * 2**15 or inputs == 1
+
+
+def test_two_neighbours_of_opposite_signs_have_all_8_bits_each():
+    weights, _ = rounded(np.array([[1.0], [-1.0]], np.float32))
+    assert weights.ravel().tolist() == [127, -127]
 
 
 @pytest.mark.parametrize(
@@ -66,5 +83,5 @@ def test_it_is_the_float_convolution_but_for_rounding(width, stride, length, bia
 def test_what_does_not_fit_stays_as_it_is(shape, attributes):
     model = convolution(shape, **attributes)
     before = model.SerializeToString()
-    quantize_convolutions(model.graph)
+    quantize(model.graph)
     assert model.SerializeToString() == before
