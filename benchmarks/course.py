@@ -77,8 +77,10 @@ def loader(encoded: Dataset, feature_extractor: SequenceFeatureExtractor) -> Dat
     )
 
 
-def arguments(output: Path, batch_size: int = BATCH_SIZE) -> TrainingArguments:
-    """The course's TrainingArguments, without fp16, which a CPU does not have."""
+def arguments(
+    output: Path, batch_size: int = BATCH_SIZE, *, gpu: bool = False
+) -> TrainingArguments:
+    """The course's TrainingArguments; without fp16 on a CPU, which does not have it."""
     return TrainingArguments(
         str(output),
         eval_strategy="no",  # the course's "epoch"; what is timed here is the steps
@@ -90,6 +92,7 @@ def arguments(output: Path, batch_size: int = BATCH_SIZE) -> TrainingArguments:
         num_train_epochs=10,
         warmup_steps=0.1,
         logging_steps=5,
-        use_cpu=True,
+        fp16=gpu,
+        use_cpu=not gpu,
         disable_tqdm=True,
     )

@@ -69,12 +69,13 @@ def course_steps(
     extractor: SequenceFeatureExtractor,
     batch_size: int,
     steps: int,
+    gpu: bool = False,
 ) -> dict[str, float]:
     """Seconds of one of the course's steps."""
     watch = Watch(steps)
     trainer = Trainer(
         model,
-        course.arguments(Path("course"), batch_size),
+        course.arguments(Path("course"), batch_size, gpu=gpu),
         train_dataset=encoded,
         processing_class=extractor,
         callbacks=[watch],

@@ -15,9 +15,10 @@ from genrepro.runtime import write_text
 
 README = Path(__file__).parent / "README.md"
 START, END = "<!-- table: python -m benchmarks.table --write -->", "<!-- end of table -->"
+GPU = "python -m benchmarks.gpu"
 NOT_MEASURED = (
-    "10 epochs of 899 × 30 s on an H200",
-    "GPU memory, batch 8 × 30 s",
+    "10 epochs of 899 × 30 s on a GPU",
+    "training, peak memory of the GPU, batch 8 × 30 s",
 )
 HEADER = [
     "| what | A | B | A | B | A / B, median | lowest to highest | command |",
@@ -48,7 +49,8 @@ def _machine(path: Path) -> str:
     lines = [f"**{found['machine']}**", "", *HEADER]
     for benchmark in found["benchmarks"].values():
         lines += [_line(row, benchmark["command"]) for row in benchmark["rows"]]
-    lines += [f"| {what} | | | | | not measured | | |" for what in NOT_MEASURED]
+    if "gpu" not in found["benchmarks"]:
+        lines += [f"| {what} | | | | | not measured | | `{GPU}` |" for what in NOT_MEASURED]
     return "\n".join(lines + _parity(found["benchmarks"]))
 
 

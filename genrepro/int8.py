@@ -23,12 +23,12 @@ def quantize(graph: GraphProto) -> None:
     layer. Inputs are rounded when they are known, all of a batch on one scale.
     """
     weights = {each.name: each for each in graph.initializer}
-    nodes, constants = [], []
+    nodes, constants, known = [], [], {}
     for node in graph.node:
         if _is_convolution(node, weights):
             made = _convolution(node, numpy_helper.to_array(weights[node.input[1]]))
         elif _is_product(node, weights):
-            made = _product(node, numpy_helper.to_array(weights[node.input[1]]))
+            made = _product(node, numpy_helper.to_array(weights[node.input[1]]), known)
         else:
             nodes.append(node)
             continue
@@ -115,9 +115,16 @@ class _Made:
         return self.add("Mul", [floats, self.add("Mul", [scale, scales])])
 
 
-def _product(node: NodeProto, matrix: np.ndarray) -> _Made:
-    made = _Made(node)
-    made.multiply(*made.add("DynamicQuantizeLinear", [node.input[0]], 3), matrix)
+def _product(node: NodeProto, matrix: np.ndarray, known: dict[str, list[str]]) -> _Made:
+    """What stands for a product.
+
+    Args:
+        known: of each input that is in 8 bits already, its rows, scale and zero; written to.
+    """
+    made, given = _Made(node), node.input[0]
+    if given not in known:
+        known[given] = made.add("DynamicQuantizeLinear", [given], 3)
+    made.multiply(*known[given], matrix)
     return made
 
 

@@ -6,6 +6,7 @@ import contextlib
 import sys
 from pathlib import Path
 
+import torch
 from dvclive import Live
 
 from genrepro import (
@@ -76,6 +77,8 @@ def main() -> None:
         )
         resume.discard(checkpoints)
         figures["clips"] = len(parts["train"].clips)
+        if torch.cuda.is_initialized():
+            figures["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6)
     say(f"kept {outcome.by} {outcome.kept:g}: validation accuracy {outcome.accuracy:.3f}")
 
 

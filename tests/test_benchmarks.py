@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import ROOT
 from hub_contents import DISTILHUBERT_CONFIG
 
@@ -18,6 +19,7 @@ TINY = {
     "memory": ["--few", "2", "--many", "3", "--pairs", "1"],
     "step": ["--batch", "1", "--threads", "1"],
     "train": ["--narrow", "--threads", "1", "--pairs", "1"],
+    "gpu": shlex.split("--narrow --device cpu --batch 1 --epochs 2 --steps 1 --pairs 1"),
     "inference": [
         "--narrow",
         "--threads",
@@ -71,7 +73,7 @@ def test_a_benchmark_runs(name, run, tmp_path):
     assert str(tmp_path) not in json.dumps(found)
     table = run("table", "--results", str(tmp_path))
     assert found["rows"][0]["what"] in table
-    assert "not measured" in table
+    assert ("not measured" in table) == (name != "gpu")
 
 
 def test_a_peak_of_memory_is_that_of_a_process_of_its_own():
@@ -90,3 +92,11 @@ def test_the_shape_is_distilhuberts():
     ours = distilhubert().to_dict()
     same = set(DISTILHUBERT_CONFIG) - {"architectures"}
     assert {key: ours[key] for key in same} == {key: DISTILHUBERT_CONFIG[key] for key in same}
+
+
+def test_without_a_gpu_the_gpus_benchmark_says_what_to_type(run, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(SystemExit, match="2"):
+        run("gpu")
+    assert "python -m benchmarks.train" in capsys.readouterr().err
