@@ -53,7 +53,7 @@ def attention(
     Returns:
         (batch, positions, heads, channels), and None for the weights.
     """
-    if not _fits(module, query, key, dropout, others):
+    if not _fits(module, query, key, attention_mask, dropout, others):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **others
         )
@@ -62,10 +62,11 @@ def attention(
     return attended.transpose(1, 2), None
 
 
-def _fits(module, query, key, dropout: float, others: dict[str, object]) -> bool:
+def _fits(module, query, key, mask, dropout: float, others: dict[str, object]) -> bool:
     plain = not getattr(module, "is_causal", True) and query.shape[1] == key.shape[1]
+    allows = mask is None or mask.dtype is torch.bool
     asked = any(others.get(name) is not None for name in ELSEWHERE)
-    return plain and not asked and 0 < dropout < 1 and query.device.type == "cpu"
+    return plain and allows and not asked and 0 < dropout < 1 and query.device.type == "cpu"
 
 
 class _Attention(torch.autograd.Function):
@@ -78,21 +79,21 @@ class _Attention(torch.autograd.Function):
             kept.append(_drawn(weights.shape, dropout))
             output[at] = weights.mul_(kept[-1]) @ value[at]
         output /= 1 - dropout
-        ctx.save_for_backward(query, key, value, mask, output)
-        ctx.kept, ctx.dropout, ctx.scaling = kept, dropout, scaling
+        ctx.save_for_backward(query, key, value, mask, output, *kept)
+        ctx.dropout, ctx.scaling = dropout, scaling
         return output
 
     @staticmethod
     @custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx, given):
-        query, key, value, mask, output = ctx.saved_tensors
+        query, key, value, mask, output, *drawn = ctx.saved_tensors
         gradients = [torch.empty_like(each) for each in (query, key, value)]
         of_query, of_key, of_value = gradients
         # What softmax's gradient takes from each score of a row, without the row's weights.
         shared = (given * output).sum(-1, keepdim=True)
         given = given / (1 - ctx.dropout)
-        for at, kept in zip(_pieces(query, key), ctx.kept):
+        for at, kept in zip(_pieces(query, key), drawn):
             weights = _weights(query, key, mask, ctx.scaling, at)
             kept = kept.to(weights.dtype)  # once for both products
             of_scores = (given[at] @ value[at].mT).mul_(kept).sub_(shared[at]).mul_(weights)

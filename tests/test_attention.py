@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import ROOT, tiny_backbone
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from genrepro import attention, backbone, features
@@ -62,6 +63,25 @@ def test_what_is_dropped_follows_from_the_seed_alone(piece):
     assert not torch.equal(drawn(1), drawn(2))
 
 
+def test_a_checkpoint_draws_the_same_again():
+    def gradients(compute) -> list[torch.Tensor]:
+        inputs = [each.requires_grad_() for each in tensors(40)]
+        torch.manual_seed(1)
+        compute(lambda *each: attention.attention(ENCODER, *each, None, dropout=0.25)[0], inputs)
+        return [each.grad for each in inputs]
+
+    def plain(attend, inputs) -> None:
+        attend(*inputs).sum().backward()
+
+    def checkpointed(attend, inputs) -> None:
+        output = checkpoint(attend, *inputs, use_reentrant=False)
+        torch.manual_seed(2)  # as other layers draw in between
+        output.sum().backward()
+
+    for usual, again in zip(gradients(plain), gradients(checkpointed)):
+        assert torch.equal(usual, again)
+
+
 def test_without_dropout_it_is_pytorchs_own():
     inputs = tensors(40)
     usual = sdpa_attention_forward(ENCODER, *inputs, padded(40))[0]
@@ -72,8 +92,10 @@ def test_a_model_that_is_causal_or_adds_to_scores_keeps_pytorchs_own(monkeypatch
     monkeypatch.setattr(attention, "sdpa_attention_forward", lambda *_, **__: "PyTorch's")
     inputs, causal = tensors(8), nn.Module()  # transformers takes is_causal for granted
     assert attention.attention(causal, *inputs, None, dropout=0.1) == "PyTorch's"
-    bias = {"position_bias": torch.zeros(1, 3, 8, 8)}
+    added = torch.zeros(2, 1, 8, 8)
+    bias = {"position_bias": added}
     assert attention.attention(ENCODER, *inputs, None, dropout=0.1, **bias) == "PyTorch's"
+    assert attention.attention(ENCODER, *inputs, added, dropout=0.1) == "PyTorch's"
 
 
 def test_under_autocast_scores_stay_in_float32():
