@@ -2,6 +2,7 @@
 
 import csv
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,10 +23,13 @@ PITCHES = {"low": 220, "middle": 880, "high": 3520}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
+    return corpus("ast", tmp_path_factory.mktemp("made"))
+
+
+def corpus(kind: str, folder: Path):
     """An encoded corpus of 36 tones with its split and backbone."""
-    folder = tmp_path_factory.mktemp("made")
     extractor = features.adapt(
-        features.load(tiny_backbone("ast", folder)), PARAMS.encode, longest_seconds=0.6
+        features.load(tiny_backbone(kind, folder)), PARAMS.encode, longest_seconds=0.6
     )
     rows, split = [], []
     for label, pitch in PITCHES.items():
@@ -36,7 +40,7 @@ def made(tmp_path_factory):
             part = "test" if number == 0 else "validation" if number < 4 else "train"
             split.append((clip, label, part))
     shard = folder / "data-00000-of-00001.arrow"
-    write_shard(shard, rows, "input_values", 2)
+    write_shard(shard, rows, "input_values", rows[0][2].ndim)
     write_index(folder, [shard])
     with (folder / "split.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("clip", "label", "split"), *split])
@@ -118,22 +122,39 @@ def test_a_smaller_batch_on_the_device_is_the_same_recipe(
 def test_stopped_by_a_signal_it_goes_on_to_the_same_bytes(
     made, uninterrupted, tmp_path, monkeypatch, step
 ):
-    class Preempted(training.StopOnSignal):
-        def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == step:
-                signal.raise_signal(signal.SIGTERM)
-            return super().on_step_end(args, state, control, **kwargs)
-
-    monkeypatch.setattr(training, "StopOnSignal", Preempted)
-    with pytest.raises(PipelineError, match="SIGTERM received"):
-        train(made, tmp_path)
-    monkeypatch.undo()
+    preempted(monkeypatch, made, tmp_path, step)
     model, outcome = train(made, tmp_path)
     assert outcome == uninterrupted[1]
     assert torch.equal(weights(model), weights(uninterrupted[0]))
     for curve in (tmp_path / "curves/plots/metrics").rglob("*.tsv"):
         relative = curve.relative_to(tmp_path)
         assert curve.read_bytes() == (uninterrupted[2] / relative).read_bytes(), relative
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "computed again"])
+def test_dropout_and_dropped_layers_go_on_where_they_stopped(tmp_path, monkeypatch, checkpointing):
+    made = corpus("hubert", tmp_path)
+    recipe = {"epochs": 2, "gradient_checkpointing": checkpointing}
+    uninterrupted, _ = train(made, tmp_path / "uninterrupted", **recipe)
+    assert uninterrupted.config.attention_dropout and uninterrupted.config.layerdrop
+    preempted(monkeypatch, made, tmp_path / "interrupted", 1, **recipe)
+    resumed, _ = train(made, tmp_path / "interrupted", **recipe)
+    assert torch.equal(weights(resumed), weights(uninterrupted))
+
+
+def preempted(monkeypatch, made, where, step: int, **recipe) -> None:
+    """Train until SIGTERM comes at an optimizer step."""
+
+    class Preempted(training.StopOnSignal):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == step:
+                signal.raise_signal(signal.SIGTERM)
+            return super().on_step_end(args, state, control, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "StopOnSignal", Preempted)
+        with pytest.raises(PipelineError, match="SIGTERM received"):
+            train(made, where, **recipe)
 
 
 def test_a_checkpoint_that_was_cut_while_it_was_written_is_passed_over(tmp_path):
