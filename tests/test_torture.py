@@ -141,11 +141,15 @@ def test_unfinished_work_is_found_by_the_same_inputs_alone_and_never_by_halves(i
     ]
 
 
-def test_a_lock_that_dvc_was_writing_is_put_back(tmp_path):
+@pytest.mark.parametrize(
+    "cut", ["", "schema: '2.", "schema: '2.0'\nstages:\n  a:\n    cmd: x\n    ou"]
+)
+def test_a_lock_that_dvc_was_writing_is_put_back(tmp_path, cut):
     (tmp_path / "dvc.yaml").write_text("stages: {}")
     place, lock = Place(tmp_path), tmp_path / "dvc.lock"
-    place.lock = "stages:\n  a:\n    size: 1\n"
+    assert not place.mend_lock() and not lock.exists()
+    place.lock = "schema: '2.0'\nstages:\n  a:\n    cmd: x\n"
     lock.write_text(place.lock)
     assert not place.mend_lock()
-    lock.write_text(place.lock + "  b:\n    size: 1\n    si")
+    lock.write_text(cut)
     assert place.mend_lock() and lock.read_text() == place.lock

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import yaml
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from voluptuous import Invalid
 
 ROOT = Path(__file__).parent.parent
 RATE = 16_000
@@ -140,10 +142,12 @@ class Place:
 
     def mend_lock(self) -> bool:
         """Put dvc.lock back, as `git checkout` does, if DVC, which writes it in place, cut it."""
+        lock = self.root / "dvc.lock"
         try:
-            yaml.safe_load(self._read_lock())
-        except yaml.YAMLError:
-            (self.root / "dvc.lock").write_text(self.lock)
+            if lock.exists():
+                COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(lock.read_text()))
+        except (yaml.YAMLError, Invalid):
+            lock.write_text(self.lock)
             return True
         return False
 
