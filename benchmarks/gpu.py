@@ -20,7 +20,7 @@ from datasets import Dataset
 from transformers import HubertModel
 
 from benchmarks import course, ground
-from benchmarks.pairs import alone, options, peak_memory, per, record, rounds, row, timed
+from benchmarks.pairs import against_first, alone, options, peak_memory, record, rounds, timed
 from benchmarks.steps import classifier, course_steps, encoded_here
 from genrepro.params import PARAMS_FILE
 from genrepro.runtime import remove
@@ -54,20 +54,11 @@ def main() -> None:
         ways |= {name: lambda name=name: alone(_ours, name, args) for name in OPTIONS}
         figures = rounds(ways, args.pairs)
     gpu = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
-    length = f"{args.seconds:g} s"
-    rows = [
-        row(
-            f"{what}, {name}, {gpu}",
-            unit,
-            ("course", per(figures["course"], key)),
-            ("here", per(figures[name], key)),
-        )
-        for what, unit, key in (
-            (f"{args.epochs} epochs of {learnt} × {length}", "s", "wall"),
-            (f"training, peak memory, {args.batch} × {length}", "MB", "peak_memory_mb"),
-        )
-        for name in OPTIONS
-    ]
+    size = f"{args.seconds:g} s, {gpu}"
+    whole = f"{args.epochs} epochs of {learnt} × {size}"
+    rows = against_first(figures, whole, "s", "wall")
+    memory = f"training, peak memory, {args.batch} × {size}"
+    rows += against_first(figures, memory, "MB", "peak_memory_mb")
     setting = {"clips": args.clips, "seconds": args.seconds, "batch": args.batch}
     record("gpu", args.results, setting | {"epochs": args.epochs, "steps": args.steps}, rows)
 
@@ -79,20 +70,18 @@ def _split(paths: list[Path]) -> int:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["clip", "label", "split"])
         for number, path in enumerate(paths):
-            table.writerow(
-                [path.stem, path.parent.name, "train" if number < learnt else "validation"]
-            )
+            part = "train" if number < learnt else "validation"
+            table.writerow([path.stem, path.parent.name, part])
     return learnt
 
 
 def _write_backbone(args: argparse.Namespace) -> None:
     """DistilHuBERT's shape, as a pretrained backbone."""
-    config = ground.narrow() if args.narrow else ground.distilhubert()
-    HubertModel(config).save_pretrained("models/backbone")
+    HubertModel(ground.shape(args.narrow)).save_pretrained("models/backbone")
 
 
 def _course(args: argparse.Namespace, learnt: int) -> dict[str, float]:
-    model = classifier(ground.narrow() if args.narrow else ground.distilhubert())
+    model = classifier(ground.shape(args.narrow))
     lists = Dataset.load_from_disk(LISTS)
     gpu = args.device == "cuda"
     step = course_steps(model, lists, ground.extractor(), args.batch, args.steps, gpu)

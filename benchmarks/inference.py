@@ -11,7 +11,7 @@ import numpy as np
 import soxr
 
 from benchmarks import ground
-from benchmarks.pairs import clock, options, per, record, rounds, row, threads, timed
+from benchmarks.pairs import against_first, clock, options, record, rounds, threads, timed
 from benchmarks.steps import classifier
 from genrepro import features, onnx
 from genrepro.params import load
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--narrow", action="store_true", help="fewer channels, for a test")
     args = parser.parse_args()
     threads(args)
-    model = classifier(ground.narrow() if args.narrow else ground.distilhubert()).eval()
+    model = classifier(ground.shape(args.narrow)).eval()
     with ground.workplace(1, 0.5):
         float32, int8 = Path("model.onnx"), Path("model_int8.onnx")
         onnx.export(model, segments(1, args.seconds)[0], float32)
@@ -48,15 +48,8 @@ def main() -> None:
             if seconds * batch <= args.most
         ]
     key, heard = clock(args), args.clips * args.seconds
-    rows = [
-        row(
-            f"inference, real-time factor, DistilHuBERT's shape, {args.seconds:g} s, {name}",
-            "",
-            ("PyTorch", per(figures["PyTorch"], key, heard)),
-            ("here", per(figures[name], key, heard)),
-        )
-        for name in runs
-    ]
+    what = f"inference, real-time factor, DistilHuBERT's shape, {args.seconds:g} s"
+    rows = against_first(figures, what, "", key, heard)
     setting = {"clips": args.clips, "seconds": args.seconds, "threads": args.threads}
     setting |= {"clock": key, "largest_logit_difference": parity}
     record("inference", args.results, setting, rows)

@@ -118,6 +118,22 @@ def row(
     }
 
 
+def against_first(
+    figures: dict[str, list[dict]], what: str, unit: str, key: str, count: float = 1
+) -> list[dict[str, object]]:
+    """A line for each way but the first, against the first; its name ends what the line says."""
+    first, *others = figures
+    return [
+        row(
+            f"{what}, {name}",
+            unit,
+            (first, per(figures[first], key, count)),
+            ("here", per(figures[name], key, count)),
+        )
+        for name in others
+    ]
+
+
 def per(figures: list[dict], key: str, count: float = 1) -> list[float]:
     """One figure of each round, divided by how many clips, steps or seconds it stands for."""
     return [each[key] / count for each in figures]

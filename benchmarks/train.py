@@ -11,10 +11,18 @@ import argparse
 from pathlib import Path
 
 from datasets import Dataset
-from transformers import HubertConfig
 
 from benchmarks import course, ground
-from benchmarks.pairs import alone, clock, options, peak_memory, per, record, rounds, row, threads
+from benchmarks.pairs import (
+    against_first,
+    alone,
+    clock,
+    options,
+    peak_memory,
+    record,
+    rounds,
+    threads,
+)
 from benchmarks.read import training_part
 from benchmarks.steps import classifier, course_steps, encoded_here, our_steps
 from genrepro.backbone import quickened
@@ -51,31 +59,17 @@ def main() -> None:
         ways |= {name: lambda name=name: alone(_our_step, name, args) for name in OPTIONS}
         figures = rounds(ways, args.pairs)
     key = clock(args)
-    rows = [
-        row(
-            f"{what}, DistilHuBERT's shape, {args.batch} × {args.seconds:g} s, {name}",
-            unit,
-            ("course", per(figures["course"], figure)),
-            ("here", per(figures[name], figure)),
-        )
-        for what, unit, figure in (
-            ("training step", "s", key),
-            ("training, peak memory", "MB", "peak_memory_mb"),
-        )
-        for name in OPTIONS
-    ]
+    size = f"DistilHuBERT's shape, {args.batch} × {args.seconds:g} s"
+    rows = against_first(figures, f"training step, {size}", "s", key)
+    rows += against_first(figures, f"training, peak memory, {size}", "MB", "peak_memory_mb")
     setting = {"seconds": args.seconds, "batch": args.batch, "threads": args.threads}
     record("train", args.results, setting | {"clock": key}, rows)
-
-
-def _config(args: argparse.Namespace) -> HubertConfig:
-    return ground.narrow() if args.narrow else ground.distilhubert()
 
 
 def _course_step(args: argparse.Namespace) -> dict[str, float]:
     threads(args)
     lists = Dataset.load_from_disk(LISTS)
-    model = classifier(_config(args))
+    model = classifier(ground.shape(args.narrow))
     step = course_steps(model, lists, ground.extractor(), args.batch, args.steps)
     return step | {"peak_memory_mb": peak_memory()}
 
@@ -86,7 +80,7 @@ def _our_step(name: str, args: argparse.Namespace) -> dict[str, float]:
     common |= {"precision": "none"} | OPTIONS[name]
     train = load().train.model_copy(update=common)
     segments = training_part(Encoded.open(ENCODED))
-    model = quickened(classifier(_config(args), train.freeze))
+    model = quickened(classifier(ground.shape(args.narrow), train.freeze))
     step = our_steps(model, segments, train, args.steps)
     return step | {"peak_memory_mb": peak_memory()}
 

@@ -58,7 +58,8 @@ def attention(
             module, query, key, value, attention_mask, dropout, scaling, **others
         )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attended = _Attention.apply(query, key, value, attention_mask, dropout, scaling)
+    hidden = None if attention_mask is None else ~attention_mask
+    attended = _Attention.apply(query, key, value, hidden, dropout, scaling)
     return attended.transpose(1, 2), None
 
 
@@ -72,14 +73,14 @@ def _fits(module, query, key, mask, dropout: float, others: dict[str, object]) -
 class _Attention(torch.autograd.Function):
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx, query, key, value, mask, dropout, scaling):
+    def forward(ctx, query, key, value, hidden, dropout, scaling):
         output, kept = query.new_empty(*query.shape[:3], value.shape[3]), []
         for at in _pieces(query, key):
-            weights = _weights(query, key, mask, scaling, at)
+            weights = _weights(query, key, hidden, scaling, at)
             kept.append(_drawn(weights.shape, dropout))
             output[at] = weights.mul_(kept[-1]) @ value[at]
         output /= 1 - dropout
-        ctx.save_for_backward(query, key, value, mask, output, *kept)
+        ctx.save_for_backward(query, key, value, hidden, output, *kept)
         ctx.dropout, ctx.scaling = dropout, scaling
         return output
 
@@ -87,14 +88,14 @@ class _Attention(torch.autograd.Function):
     @custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx, given):
-        query, key, value, mask, output, *drawn = ctx.saved_tensors
+        query, key, value, hidden, output, *drawn = ctx.saved_tensors
         gradients = [torch.empty_like(each) for each in (query, key, value)]
         of_query, of_key, of_value = gradients
         # What softmax's gradient takes from each score of a row, without the row's weights.
         shared = (given * output).sum(-1, keepdim=True)
         given = given / (1 - ctx.dropout)
         for at, kept in zip(_pieces(query, key), drawn):
-            weights = _weights(query, key, mask, ctx.scaling, at)
+            weights = _weights(query, key, hidden, ctx.scaling, at)
             kept = kept.to(weights.dtype)  # once for both products
             of_scores = (given[at] @ value[at].mT).mul_(kept).sub_(shared[at]).mul_(weights)
             of_value[at] = weights.mul_(kept).mT @ given[at]
@@ -111,12 +112,12 @@ def _pieces(query: torch.Tensor, key: torch.Tensor) -> Iterator[Place]:
             yield sequence, slice(first, first + some)
 
 
-def _weights(query, key, mask, scaling: float, at: Place) -> torch.Tensor:
+def _weights(query, key, hidden, scaling: float, at: Place) -> torch.Tensor:
     """(heads, queries, keys), before dropout."""
     scores = (query[at] * scaling) @ key[at].mT
-    if mask is not None:
-        allowed = mask.expand(*query.shape[:2], *mask.shape[2:])[at]
-        scores.masked_fill_(~allowed, -torch.inf)
+    if hidden is not None:
+        hidden = hidden.expand(*query.shape[:2], *hidden.shape[2:])
+        scores.masked_fill_(hidden[at], -torch.inf)
     return scores.softmax(-1)
 
 

@@ -60,18 +60,17 @@ def test_other_convolutions_stay_pytorchs(kept):
     assert torch.equal(kept(wave), before)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny_backbone("hubert", tmp_path_factory.mktemp("hubert"))
-
-
-def test_a_model_gives_the_same_and_its_weights_keep_their_names(folder):
-    params = load(ROOT / "params.yaml")
+@pytest.fixture
+def model(tmp_path):
+    params, folder = load(ROOT / "params.yaml"), tiny_backbone("hubert", tmp_path)
     extractor = features.adapt(features.load(folder), params.encode, longest_seconds=1.0)
-    model, _ = backbone.build(folder, ["a", "b"], extractor, params.train, seed=0)
+    return backbone.build(folder, ["a", "b"], extractor, params.train, seed=0)[0].eval()
+
+
+def test_a_model_gives_the_same_and_its_weights_keep_their_names(model):
     conv = model.hubert.encoder.pos_conv_embed.conv
     wave = torch.randn(2, 16_000)
-    quick = model.eval()(wave).logits
+    quick = model(wave).logits
     names = list(model.state_dict())
     del conv._conv_forward  # PyTorch's own shows again
     assert torch.allclose(model(wave).logits, quick, atol=1e-6)
@@ -79,12 +78,9 @@ def test_a_model_gives_the_same_and_its_weights_keep_their_names(folder):
     assert list(model.state_dict()) == names
 
 
-def test_in_an_onnx_file_it_is_a_convolution(folder, tmp_path):
-    params = load(ROOT / "params.yaml")
-    extractor = features.adapt(features.load(folder), params.encode, longest_seconds=1.0)
-    model, _ = backbone.build(folder, ["a", "b"], extractor, params.train, seed=0)
+def test_in_an_onnx_file_it_is_a_convolution(model, tmp_path):
     example = torch.randn(16_000).numpy()
-    onnx.export(model.eval(), example, tmp_path / "model.onnx")
+    onnx.export(model, example, tmp_path / "model.onnx")
     kinds = [node.op_type for node in onnx.onnx.load(tmp_path / "model.onnx").graph.node]
     assert kinds.count("Conv") == len(model.config.conv_dim) + 1 and "DFT" not in kinds
     given = onnx.logits(onnx.session(tmp_path / "model.onnx"), example[None])

@@ -109,7 +109,8 @@ class Place:
         Raises:
             Differs: it ended with an error, or did not end.
         """
-        self.lock = self._read_lock()
+        lock = self.root / "dvc.lock"
+        self.lock = lock.read_text() if lock.exists() else ""
         process = self.start(stage)
         if self.through_dvc:
             self.wait_for(f"> python -m stages.{stage}\n", process)
@@ -150,10 +151,6 @@ class Place:
             lock.write_text(self.lock)
             return True
         return False
-
-    def _read_lock(self) -> str:
-        file = self.root / "dvc.lock"
-        return file.read_text() if file.exists() else ""
 
     def remove_outputs(self, stage: str) -> None:
         for path in map(self.root.joinpath, self.outputs(stage)):
