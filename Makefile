@@ -26,7 +26,7 @@ test: install ## the tests, and the style
 	pytest
 
 torture: install ## kill every stage at random moments, at least 70 times; half an hour
-	python -m tests.torture --kills 70
+	python -m tests.support.torture --kills 70
 
 app: install ## listen, classify, hear the mistakes, see the run: in a browser, on this machine alone
 	python -m tools.app

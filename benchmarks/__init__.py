@@ -1,1 +1,0 @@
-"""The course's recipe beside this pipeline: same clips, same model, same machine, same run."""

@@ -28,10 +28,10 @@ def main() -> None:
             return taken | {"bytes": cache.stat().st_size}
 
         def our_way() -> dict[str, float]:
-            shutil.rmtree(encode.ENCODED, ignore_errors=True)
+            shutil.rmtree(paths.ENCODED, ignore_errors=True)
             with contextlib.redirect_stdout(io.StringIO()):
-                taken = timed(encode.main)
-            return taken | {"bytes": sum(f.stat().st_size for f in encode.ENCODED.iterdir())}
+                taken = timed(lambda: encode.main(load()))
+            return taken | {"bytes": sum(f.stat().st_size for f in paths.ENCODED.iterdir())}
 
         figures = rounds({"course": course_way, "ours": our_way}, args.pairs)
     a, b = figures["course"], figures["ours"]

@@ -22,8 +22,9 @@ from transformers import HubertModel
 from benchmarks import course, ground
 from benchmarks.pairs import against_first, alone, options, peak_memory, record, rounds, timed
 from benchmarks.steps import classifier, course_steps, encoded_here
-from genrepro.params import PARAMS_FILE
-from genrepro.runtime import remove
+from genrepro.core import paths
+from genrepro.core.files import remove
+from genrepro.core.params import load
 from stages import train
 
 LISTS = "lists"
@@ -93,10 +94,10 @@ def _ours(name: str, args: argparse.Namespace) -> dict[str, float]:
     params = yaml.safe_load(ground.PARAMS.read_text(encoding="utf-8"))
     asked = {"batch_size": args.batch, "effective_batch_size": args.batch, "epochs": args.epochs}
     params["train"] |= asked | {"device": args.device} | OPTIONS[name]
-    Path(PARAMS_FILE).write_text(yaml.safe_dump(params), encoding="utf-8")
-    remove(train.FINETUNED)
+    paths.PARAMS.write_text(yaml.safe_dump(params), encoding="utf-8")
+    remove(paths.FINETUNED)
     with contextlib.redirect_stdout(io.StringIO()):
-        taken = timed(train.main)
+        taken = timed(lambda: train.main(load()))
     return {"wall": taken["wall"], "peak_memory_mb": _peak(args.device)}
 
 

@@ -13,10 +13,11 @@ import soxr
 from benchmarks import ground
 from benchmarks.pairs import against_first, clock, options, record, rounds, threads, timed
 from benchmarks.steps import classifier
-from genrepro import features, onnx
-from genrepro.params import load
-from genrepro.predict import segment_logits
-from genrepro.runtime import say
+from genrepro.core.params import load
+from genrepro.core.stage import log
+from genrepro.encoding.extractor import adapt, extract_segments
+from genrepro.export import onnx
+from genrepro.model.inference import segment_logits
 
 
 def main() -> None:
@@ -57,9 +58,9 @@ def main() -> None:
 
 def segments(count: int, seconds: float) -> list[np.ndarray]:
     """Generated clips as the encode stage would leave them, float16 (samples,)."""
-    extractor = features.adapt(ground.extractor(), load().encode, seconds)
+    extractor = adapt(ground.extractor(), load().encode, seconds)
     return [
-        features.segments(
+        extract_segments(
             extractor, soxr.resample(ground.sound(seed, seconds), ground.RATE, 16_000)
         )[0]
         for seed in range(count)
@@ -77,7 +78,7 @@ def _parity(model, runs: dict, seconds: float, batch: int) -> dict[str, object]:
     for name, session in runs.items():
         difference = np.abs(onnx.logits(session, np.stack(clips)) - expected).max()
         found[name] = float(f"{difference:.1e}")
-    say(f"largest logit difference: {found}")
+    log(f"largest logit difference: {found}")
     return found
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from benchmarks import ground
 from benchmarks.pairs import options, peak_memory, record, row
-from genrepro.runtime import say
+from genrepro.core.params import load
+from genrepro.core.stage import log
 
 
 def main() -> None:
@@ -60,7 +61,7 @@ def _child(way: str, clips: int, seconds: float) -> float:
     environment = ground.repository() | {"GENREPRO_WORKERS": "1"}
     done = subprocess.run(command, env=environment, check=True, text=True, stdout=subprocess.PIPE)
     peak = float(done.stdout.split()[-1])
-    say(f"{way}, {clips} clips: {peak:.0f} MB")
+    log(f"{way}, {clips} clips: {peak:.0f} MB")
     return peak
 
 
@@ -75,19 +76,19 @@ def _encode(paths: list[Path]) -> float:
     from stages import encode
 
     with contextlib.redirect_stdout(io.StringIO()):
-        encode.main()
+        encode.main(load())
     return peak_memory()
 
 
 def _read(paths: list[Path]) -> float:
     """Memory after an epoch, in MB, without mapped files: those can be dropped at any time."""
-    command = [sys.executable, "-m", "stages.encode"]
+    command = [sys.executable, "-m", "stages", "encode"]
     subprocess.run(command, env=os.environ, check=True, stdout=subprocess.DEVNULL)
     from torch.utils.data import DataLoader
 
     from benchmarks.read import training_part
-    from genrepro.encoded import Encoded
-    from genrepro.trainer import Collator
+    from genrepro.encoding.store import Encoded
+    from genrepro.training.data import Collator
 
     segments = training_part(Encoded.open(Path("data/encoded")))
     for batch in DataLoader(segments, 8, collate_fn=Collator(segments.encoded.input_name)):

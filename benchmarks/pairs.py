@@ -26,7 +26,9 @@ from typing import TypeVar
 
 import torch
 
-from genrepro.runtime import say, workers, write_json
+from genrepro.core.files import write_json
+from genrepro.core.processes import workers
+from genrepro.core.stage import log
 
 RESULTS = Path(__file__).parent / "results"
 Result = TypeVar("Result")
@@ -95,7 +97,7 @@ def rounds(ways: dict[str, Callable[[], dict[str, float]]], count: int) -> dict[
         for name, way in ways.items():
             figures[name].append(way())
             shown = ", ".join(f"{key} {value:.4g}" for key, value in figures[name][-1].items())
-            say(f"round {number + 1} of {count}, {name}: {shown}")
+            log(f"round {number + 1} of {count}, {name}: {shown}")
     return figures
 
 
@@ -153,7 +155,7 @@ def record(name: str, folder: Path, setting: dict[str, object], rows: list[dict]
     write_json(path, dict(sorted(kept.items(), reverse=True)))
     for each in rows:
         middle, low, high = (each["ratio"][key] for key in ("median", "low", "high"))
-        say(f"{each['what']}: {middle:.3g} times ({low:.3g} to {high:.3g})")
+        log(f"{each['what']}: {middle:.3g} times ({low:.3g} to {high:.3g})")
 
 
 def _asked(arguments: list[str]) -> list[str]:

@@ -15,8 +15,10 @@ from torch.utils.data import DataLoader
 
 from benchmarks import course, ground
 from benchmarks.pairs import options, per, record, rounds, row, timed
-from genrepro.encoded import Encoded, Part
-from genrepro.trainer import Collator, Segments, Shuffled
+from genrepro.core.params import load
+from genrepro.encoding.parts import Part
+from genrepro.encoding.store import Encoded
+from genrepro.training.data import Collator, Segments, Shuffled
 from stages import encode
 
 OUR_EPOCHS = 20  # one is too short for a clock
@@ -29,15 +31,15 @@ def main() -> None:
         extractor = ground.extractor()
         courses = course.loader(course.encode(paths, extractor, Path("course.arrow")), extractor)
         with contextlib.redirect_stdout(io.StringIO()):
-            encode.main()
-        segments = training_part(Encoded.open(encode.ENCODED))
+            encode.main(load())
+        segments = training_part(Encoded.open(paths.ENCODED))
         ours = DataLoader(
             segments,
             course.BATCH_SIZE,
             sampler=Shuffled(len(segments), seed=0),
             collate_fn=Collator(segments.encoded.input_name),
         )
-        files = sorted(encode.ENCODED.glob("*.arrow"))
+        files = sorted(paths.ENCODED.glob("*.arrow"))
         ways = {
             "course": lambda: timed(lambda: _epochs(courses, 1)),
             "ours": lambda: timed(lambda: _epochs(ours, OUR_EPOCHS)),

@@ -16,7 +16,7 @@ import yaml
 
 from benchmarks import ground
 from benchmarks.pairs import cpu_seconds, options, per, record, rounds, row
-from genrepro.runtime import say
+from genrepro.core.stage import log
 
 REPOSITORY = ground.PARAMS.parent
 COURSE = (
@@ -79,7 +79,7 @@ def _reproduced(home: Path) -> Path | None:
     What stands in it is taken as what the code gives.
     """
     if not (REPOSITORY / "dvc.lock").exists() or not (REPOSITORY / "data/encoded").exists():
-        say("dvc repro: not measured, for it has not run here yet")
+        log("dvc repro: not measured, for it has not run here yet")
         return None
     copy = home / "copy"
     ignored = shutil.ignore_patterns(".venv", ".resume", "cache", "tmp", "__pycache__", ".*_cache")

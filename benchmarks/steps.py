@@ -21,12 +21,15 @@ from transformers import (
 from benchmarks import course
 from benchmarks.pairs import cpu_seconds, timed
 from benchmarks.read import training_part
-from genrepro import backbone, frozen
-from genrepro.encoded import Encoded
-from genrepro.params import Train
-from genrepro.runtime import remove
-from genrepro.trainer import ClipTrainer, Collator, Segments
-from genrepro.training import arguments
+from genrepro.core import paths
+from genrepro.core.files import remove
+from genrepro.core.params import Train, load
+from genrepro.encoding.store import Encoded
+from genrepro.model import backbone
+from genrepro.training import frozen
+from genrepro.training.data import Collator, Segments
+from genrepro.training.fine_tune import arguments
+from genrepro.training.trainer import ClipTrainer
 from stages import encode
 
 
@@ -98,7 +101,10 @@ def our_steps(
     remove(Path("front"))
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        front, found = frozen.recalled(model, segments.encoded, parts, train, Path("front")), {}
+        front, found = (
+            frozen.cached_outputs(model, segments.encoded, parts, train, Path("front")),
+            {},
+        )
         once = timed(lambda: found.update(stack.enter_context(front)))
         heard = found["train"]
         trainer = ClipTrainer(
@@ -119,5 +125,5 @@ def our_steps(
 def encoded_here() -> Segments:
     """Run the encode stage on the clips of the current folder."""
     with contextlib.redirect_stdout(io.StringIO()):
-        encode.main()
-    return training_part(Encoded.open(encode.ENCODED))
+        encode.main(load())
+    return training_part(Encoded.open(paths.ENCODED))

@@ -11,7 +11,7 @@ import statistics
 from pathlib import Path
 
 from benchmarks.pairs import RESULTS
-from genrepro.runtime import write_text
+from genrepro.core.files import write_text
 
 README = Path(__file__).parent / "README.md"
 START, END = "<!-- table: python -m benchmarks.table --write -->", "<!-- end of table -->"

@@ -1,1 +1,0 @@
-"""genrepro: fine-tune an audio transformer, reproducibly, and believe the number."""

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from genrepro.runtime import sha256
+from genrepro.core.files import sha256
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from genrepro import plain_yaml
-from genrepro.audio import MAX_RATE, MIN_RATE
-from genrepro.params import Model
-from genrepro.runtime import PipelineError, in_a_line, sha256, write_json
+from genrepro.core import config
+from genrepro.core.errors import PipelineError, one_line
+from genrepro.core.files import sha256, write_json
+from genrepro.core.params import Model
 
 PINS = Path("backbones/revisions.yaml")
 CONFIG = "config.json"
@@ -27,6 +27,7 @@ INDEX = "model.safetensors.index.json"
 PICKLED = "pytorch_model.bin"
 SOURCE = "source.json"
 
+MIN_RATE, MAX_RATE = 2_000, 768_000  # Hz, of a model that processes audio
 MAX_JSON_BYTES = 50_000_000
 SHARD_NAME = re.compile(r"[\w.-]+\.safetensors")  # no slash: an index must not lead elsewhere
 
@@ -93,20 +94,20 @@ def _hub(model: Model) -> Origin:
             f"model.id: there is no folder {model.id}, and it is no id on the Hub: "
             "an id looks like ntu-spml/distilhubert."
         )
-    from genrepro import hub  # huggingface_hub is not needed for a folder
+    from genrepro.hub import client
 
     wanted = model.revision or _pinned(model.id)
     try:
-        commit = hub.commit_of(hub.fetch(model.id, CONFIG, wanted, "model"), CONFIG)
-    except hub.MissingFile:
+        commit = client.commit_of(client.fetch(model.id, CONFIG, wanted, "model"), CONFIG)
+    except client.MissingFile:
         commit = wanted
     except PipelineError as error:
         raise PipelineError(f"model.id: no folder {model.id} is here, and {error}") from None
 
     def fetch(name: str) -> Path | None:
         try:
-            return hub.fetch(model.id, name, commit, "model")
-        except hub.MissingFile:
+            return client.fetch(model.id, name, commit, "model")
+        except client.MissingFile:
             return None
 
     return Origin(fetch, model.id, commit, weights_needed=True)
@@ -115,7 +116,7 @@ def _hub(model: Model) -> Origin:
 def _pinned(repo: str) -> str | None:
     if not PINS.is_file():
         return None
-    pins = plain_yaml.read(PINS) or {}
+    pins = config.read(PINS) or {}
     return pins.get(repo)
 
 
@@ -176,7 +177,7 @@ def _copy_safe(path: Path, name: str, target: Path, origin: Origin) -> str:
             count = len(tensors.keys())
     except SafetensorError as error:
         raise PipelineError(
-            f"{name} of {origin.name} is damaged ({in_a_line(error)}): fetch or copy it anew."
+            f"{name} of {origin.name} is damaged ({one_line(error)}): fetch or copy it anew."
         ) from None
     if not count:
         raise PipelineError(f"{name} of {origin.name} holds no tensors: fetch or copy it anew.")

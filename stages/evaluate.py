@@ -1,34 +1,27 @@
-"""evaluate: the test part, touched once, by the model that validation chose."""
+"""evaluate: score the model that validation chose on the test clips, which are used only here."""
 
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
 from transformers import PreTrainedModel
 
-from genrepro import backbone, scoring
-from genrepro.encoded import Encoded, Part, read_parts
-from genrepro.params import load
-from genrepro.predict import segment_logits
-from genrepro.runtime import measured, run, say, staged, write_json
-
-CLIPS = Path("data/clips.csv")
-ENCODED = Path("data/encoded")
-SPLIT = Path("data/split.csv")
-FINETUNED = Path("models/finetuned")
-PREDICTIONS = Path("data/predictions.csv")
-TEST = Path("metrics/test.json")
-LABELS = Path("metrics/labels.json")
-PLOTS = Path("metrics/plots")
+from genrepro.core.files import atomic_output, write_json
+from genrepro.core.params import Params
+from genrepro.core.paths import CLIPS, ENCODED, FINETUNED, LABELS, PLOTS, PREDICTIONS, SPLIT, TEST
+from genrepro.core.stage import log, record_speed
+from genrepro.encoding.parts import Part, read_parts
+from genrepro.encoding.store import Encoded
+from genrepro.evaluation import scoring
+from genrepro.model import backbone
+from genrepro.model.inference import average_segments, segment_logits
 
 
-def main() -> None:
-    params = load()
-    with measured("evaluate") as figures:
+def main(params: Params) -> None:
+    with record_speed("evaluate") as figures:
         encoded = Encoded.open(ENCODED)
         parts, labels = read_parts(SPLIT, encoded)
         model = backbone.load(FINETUNED)
@@ -48,7 +41,7 @@ def main() -> None:
         figures["clips"] = len(frame)
         _write(frame, calibrated, result, params.evaluate.mistakes)
     interval = result["accuracy_interval"]
-    say(
+    log(
         f"test accuracy {result['accuracy']:.3f}, {level:.0%} interval {interval['low']:.3f} to "
         f"{interval['high']:.3f}, on {result['clips']} clips"
     )
@@ -57,15 +50,13 @@ def main() -> None:
 def clip_logits(
     model: PreTrainedModel, encoded: Encoded, part: Part, batch_size: int
 ) -> np.ndarray:
-    """(clips, labels) logits of a part, each clip's segments averaged."""
+    """(clips, labels) logits of a split, averaged over each clip's segments."""
     segments = [encoded[row] for row in part.rows]
-    return scoring.average_segments(
-        segment_logits(model, segments, batch_size), np.array(part.clip_of)
-    )
+    return average_segments(segment_logits(model, segments, batch_size), np.array(part.clip_of))
 
 
 def predictions(part: Part, logits: np.ndarray, labels: list[str]) -> pd.DataFrame:
-    """A row a clip: clip, path, label, group, predicted and each label's probability."""
+    """One row per clip: clip, path, label, group, predicted and each label's probability."""
     with CLIPS.open(encoding="utf-8", newline="") as file:
         facts = {row["clip"]: row for row in csv.DictReader(file)}
     probabilities = softmax(logits.astype(np.float64), axis=1).round(6)
@@ -94,9 +85,9 @@ def _write(frame: pd.DataFrame, calibrated: pd.DataFrame, result: dict, mistakes
         }
         for label, figures in result["labels"].items()
     )
-    with staged(PREDICTIONS) as draft:
+    with atomic_output(PREDICTIONS) as draft:
         frame.to_csv(draft, index=False, lineterminator="\n")
-    with staged(PLOTS) as folder:
+    with atomic_output(PLOTS) as folder:
         folder.mkdir()
         tables = {
             "confusion": frame[["label", "predicted"]],
@@ -108,7 +99,3 @@ def _write(frame: pd.DataFrame, calibrated: pd.DataFrame, result: dict, mistakes
             table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     write_json(LABELS, result.pop("labels"))
     write_json(TEST, result)
-
-
-if __name__ == "__main__":
-    run(main)

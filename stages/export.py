@@ -1,8 +1,10 @@
-"""export: a folder that `pipeline("audio-classification")` loads, its model card, and ONNX."""
+"""export: write a folder for `pipeline("audio-classification")`, with its model card and ONNX."""
 
 from __future__ import annotations
 
+import csv
 import functools
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,45 +12,71 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel
 
-from genrepro import backbone, card, features, onnx
-from genrepro.encoded import Encoded, read_parts
-from genrepro.params import load
-from genrepro.predict import segment_logits
-from genrepro.runtime import measured, run, say, staged, write_json, write_text
+from genrepro.core import paths
+from genrepro.core.files import atomic_output, write_json, write_text
+from genrepro.core.params import Params
+from genrepro.core.stage import log, record_speed
+from genrepro.encoding.extractor import load_extractor
+from genrepro.encoding.parts import read_parts
+from genrepro.encoding.store import Encoded
+from genrepro.export import card, onnx
+from genrepro.model import backbone
+from genrepro.model.inference import segment_logits
 
-ENCODED = Path("data/encoded")
-SPLIT = Path("data/split.csv")
-FINETUNED = Path("models/finetuned")
-EXPORT = Path("export")
-PARITY = Path("metrics/export.json")
 COMPARED_SEGMENTS = 64
 REPEATS = 5
 
 
-def main() -> None:
-    params = load()
-    with measured("export") as figures:
-        model, extractor = backbone.load(FINETUNED), features.load(FINETUNED)
+def main(params: Params) -> None:
+    with record_speed("export") as figures:
+        model, extractor = backbone.load(paths.FINETUNED), load_extractor(paths.FINETUNED)
         segments = _test_segments()
-        with staged(EXPORT) as draft:
+        with atomic_output(paths.EXPORT) as draft:
             model.save_pretrained(draft)
             extractor.save_pretrained(draft)
             variants = {}
             if params.export.onnx:
                 variants = _write_onnx(model, segments[0], draft, params.export.int8)
-            write_text(draft / "README.md", card.text(params))
+            write_text(draft / "README.md", card.text(params, read_facts()))
             parity = _parity(model, variants, segments)
             figures["real_time_factor"] = _real_time_factors(
                 model, variants, segments[0], extractor.segment_seconds
             )
-        write_json(PARITY, parity)
-    say(f"exported to {EXPORT}/: load it with transformers' pipeline, or publish it")
+        write_json(paths.PARITY, parity)
+    log(f"exported to {paths.EXPORT}/: load it with transformers' pipeline, or publish it")
+
+
+def read_facts() -> card.Facts:
+    """What the pipeline recorded of this model, for its card."""
+    return card.Facts(
+        data=_read(paths.DATA),
+        split=_read(paths.AUDIT),
+        validation=_read(paths.VALIDATION),
+        test=_read(paths.TEST),
+        labels=_read(paths.LABELS),
+        source=_read(paths.SOURCE),
+        extractor=_read(paths.FINETUNED / "preprocessor_config.json"),
+        curves=list(
+            zip(_curve("train/loss"), _curve("validation/loss"), _curve("validation/accuracy"))
+        ),
+    )
+
+
+def _read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _curve(name: str) -> list[float]:
+    """One of DVCLive's curves, epoch by epoch."""
+    path = paths.CURVES / f"{name}.tsv"
+    with path.open(encoding="utf-8", newline="") as file:
+        return [float(row[path.stem]) for row in csv.DictReader(file, delimiter="\t")]
 
 
 def _test_segments() -> list[np.ndarray]:
-    """Real input to hold the exported models against: the first segments of the test part."""
-    encoded = Encoded.open(ENCODED)
-    parts, _ = read_parts(SPLIT, encoded)
+    """Real input on which to compare the exported models: the first segments of the test clips."""
+    encoded = Encoded.open(paths.ENCODED)
+    parts, _ = read_parts(paths.SPLIT, encoded)
     return [encoded[row] for row in parts["test"].rows[:COMPARED_SEGMENTS]]
 
 
@@ -70,7 +98,7 @@ def _parity(
     variants: dict[str, onnx.InferenceSession],
     segments: list[np.ndarray],
 ) -> dict[str, object]:
-    """How far each variant's logits and verdicts are from PyTorch's, on real segments."""
+    """How far each variant's logits and predictions are from PyTorch's, on real segments."""
     expected = segment_logits(model, segments, batch_size=1)
     report: dict[str, object] = {"segments": len(segments)}
     for name, session in variants.items():
@@ -78,7 +106,7 @@ def _parity(
         same = (got.argmax(axis=1) == expected.argmax(axis=1)).mean()
         report[name] = {
             "largest_logit_difference": float(f"{np.abs(got - expected).max():.1e}"),
-            "same_verdicts": round(float(same), 4),
+            "same_predictions": round(float(same), 4),
         }
     return report
 
@@ -103,7 +131,3 @@ def _real_time_factors(
     for name, session in variants.items():
         factors[name] = median(functools.partial(onnx.logits, session, segment[None]))
     return factors
-
-
-if __name__ == "__main__":
-    run(main)

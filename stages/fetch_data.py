@@ -1,36 +1,28 @@
-"""fetch_data: the corpus that data.corpus names, as data/raw, with what is known of each clip.
+"""fetch_data: copy the corpus that data.corpus names to data/raw, and record what is known of it.
 
 Writes data/raw/<label>/<clip>.<ext>, data/clips.csv, data/fingerprints.parquet, metrics/data.json.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
-from genrepro import corpus
-from genrepro.params import load
-from genrepro.runtime import measured, run, say, staged, write_json, write_text
-
-RAW = Path("data/raw")
-CLIPS = Path("data/clips.csv")
-FINGERPRINTS = Path("data/fingerprints.parquet")
-METRICS = Path("metrics/data.json")
+from genrepro.core.files import atomic_output, write_json, write_text
+from genrepro.core.params import Params
+from genrepro.core.paths import CLIPS, DATA, FINGERPRINTS, RAW
+from genrepro.core.stage import log, record_speed
+from genrepro.corpus import gather
 
 
-def main() -> None:
-    params = load()
-    with measured("fetch_data") as figures:
-        with staged(RAW) as raw, staged(FINGERPRINTS) as fingerprints:
-            found = corpus.gather(params.data, raw)
-            corpus.write_fingerprints(found, fingerprints)
-        write_text(CLIPS, corpus.table(found, RAW))
-        summary = corpus.summary(found)
-        write_json(METRICS, summary)
-        figures["clips"] = len(found.clips)
-        figures["set_aside"] = len(found.set_aside)
-    say(
-        f"{len(found.clips)} clips of {len(summary['labels'])} labels, "
-        f"{summary['seconds'] / 60:.1f} minutes; {len(found.set_aside)} files set aside"
+def main(params: Params) -> None:
+    with record_speed("fetch_data") as figures:
+        with atomic_output(RAW) as raw, atomic_output(FINGERPRINTS) as fingerprints:
+            corpus = gather.gather(params.data, raw)
+            gather.write_fingerprints(corpus, fingerprints)
+        write_text(CLIPS, gather.table(corpus, RAW))
+        summary = gather.summary(corpus)
+        write_json(DATA, summary)
+        figures["clips"] = len(corpus.clips)
+        figures["skipped"] = len(corpus.skipped)
+    log(
+        f"{len(corpus.clips)} clips of {len(summary['labels'])} labels, "
+        f"{summary['seconds'] / 60:.1f} minutes; {len(corpus.skipped)} files skipped"
     )
-
-
-if __name__ == "__main__":
-    run(main)

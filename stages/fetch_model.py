@@ -1,27 +1,22 @@
-"""fetch_model: the backbone that model.id names; from here on nothing needs the Hub.
+"""fetch_model: copy the backbone that model.id names; from here on nothing needs the Hub.
 
 Writes models/backbone/: config.json, preprocessor_config.json, *.safetensors, source.json.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
 from genrepro import pretrained
-from genrepro.params import load
-from genrepro.runtime import measured, run, say, staged
+from genrepro.core.files import atomic_output
+from genrepro.core.params import Params
+from genrepro.core.paths import BACKBONE
+from genrepro.core.stage import log, record_speed
 
-BACKBONE = Path("models/backbone")
 
-
-def main() -> None:
-    params = load()
-    with measured("fetch_model") as figures:
-        with staged(BACKBONE) as folder:
+def main(params: Params) -> None:
+    with record_speed("fetch_model") as figures:
+        with atomic_output(BACKBONE) as folder:
             source = pretrained.take(params.model, folder)
         size = sum(file.stat().st_size for file in BACKBONE.glob("*.safetensors"))
         figures["weights_mb"] = round(size / 1e6, 1)
     weights = f"{size / 1e6:.1f} MB of weights" if size else "no weights: trained from scratch"
-    say(f"{source['id']} at {source['revision'] or 'its folder'}: {weights}")
-
-
-if __name__ == "__main__":
-    run(main)
+    log(f"{source['id']} at {source['revision'] or 'its folder'}: {weights}")

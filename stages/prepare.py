@@ -1,29 +1,26 @@
-"""prepare: which clips train, choose and test a model, and an audit of that split.
+"""prepare: assign each clip to training, validation or test, and audit that split for leaks.
 
 Reads data/clips.csv and data/fingerprints.parquet; writes data/split.csv and metrics/split.json.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
-from genrepro import audit, splits
-from genrepro.duplicates import near_identical, read_fingerprints
-from genrepro.params import load
-from genrepro.runtime import measured, run, say, write_json, write_text
-
-CLIPS = Path("data/clips.csv")
-FINGERPRINTS = Path("data/fingerprints.parquet")
-SPLIT = Path("data/split.csv")
-AUDIT = Path("metrics/split.json")
+from genrepro.core.files import write_json, write_text
+from genrepro.core.params import Params
+from genrepro.core.paths import AUDIT, CLIPS, FINGERPRINTS, SPLIT
+from genrepro.core.stage import log, record_speed
+from genrepro.splits import audit, protocols
+from genrepro.splits.clips import read_clips, to_csv
+from genrepro.splits.duplicates import near_identical, read_fingerprints
 
 
-def main() -> None:
-    params = load()
-    with measured("prepare"):
-        clips = splits.read_clips(CLIPS)
-        matches = near_identical(read_fingerprints(FINGERPRINTS))
+def main(params: Params) -> None:
+    with record_speed("prepare"):
+        clips = read_clips(CLIPS)
+        matches = near_identical(*read_fingerprints(FINGERPRINTS))
         near = [(match.a, match.b) for match in matches]
-        protocol = splits.resolve(params.split.protocol, clips)
-        parts = splits.split(
+        protocol = protocols.resolve(params.split.protocol, clips)
+        parts = protocols.split(
             clips,
             protocol,
             folds=params.split.folds,
@@ -35,14 +32,10 @@ def main() -> None:
         report = {"protocol": protocol, "fold": params.split.fold}
         report |= audit.audit(clips, parts, near)
         report["same_recording"] = [str(match) for match in matches]
-        say(f"split.protocol={protocol}, split.fold={params.split.fold}\n{audit.table(report)}")
+        log(f"split.protocol={protocol}, split.fold={params.split.fold}\n{audit.table(report)}")
         if matches:
-            say(f"{len(matches)} pair(s) of clips hold the same recording: see {AUDIT}")
+            log(f"{len(matches)} pair(s) of clips hold the same recording: see {AUDIT}")
         for warning in audit.check(report, protocol):
-            say(f"warning: {warning}")
-        write_text(SPLIT, splits.to_csv(clips, parts))
+            log(f"warning: {warning}")
+        write_text(SPLIT, to_csv(clips, parts))
         write_json(AUDIT, report)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,73 +1,58 @@
-"""train: fine-tune the backbone on the training part, or find a linear head for it."""
+"""train: fine-tune the backbone on the training clips, or fit a linear probe to it."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
 from dvclive import Live
 
-from genrepro import (
-    backbone,
-    encoded,
-    features,
-    frozen,
-    gpus,
-    probe,
-    ranks,
-    resume,
-    together,
-    training,
-)
-from genrepro.params import load
-from genrepro.runtime import measured, run, say, sha256, staged, write_json
-
-BACKBONE = Path("models/backbone")
-ENCODED = Path("data/encoded")
-SPLIT = Path("data/split.csv")
-FINETUNED = Path("models/finetuned")
-CURVES = Path("metrics/train")
-VALIDATION = Path("metrics/validation.json")
-CODE = sorted(
-    module.__file__ for name, module in sys.modules.items() if name.startswith("genrepro.")
-)
+from genrepro.core import distributed, paths, processes, resume
+from genrepro.core.files import atomic_output, write_json
+from genrepro.core.params import Params
+from genrepro.core.stage import log, record_speed
+from genrepro.encoding.extractor import load_extractor
+from genrepro.encoding.parts import read_parts
+from genrepro.encoding.store import Encoded
+from genrepro.model import backbone, device
+from genrepro.training import fine_tune, frozen, probe
 
 
-def main() -> None:
-    params = load()
-    training.accumulation_steps(params.train, ranks.world())  # impossible: said before any work
-    gpus.claim_one(params.train.device)
-    with measured("train") as figures:
-        corpus = encoded.Encoded.open(ENCODED)
-        parts, labels = encoded.read_parts(SPLIT, corpus)
-        extractor = features.load(ENCODED)
-        model, pretrained = backbone.build(BACKBONE, labels, extractor, params.train, params.seed)
+def main(params: Params) -> None:
+    fine_tune.accumulation_steps(params.train, processes.world())  # reported before any work
+    device.claim_gpu(params.train.device)
+    with record_speed("train") as figures:
+        corpus = Encoded.open(paths.ENCODED)
+        parts, labels = read_parts(paths.SPLIT, corpus)
+        extractor = load_extractor(paths.ENCODED)
+        model, pretrained = backbone.build(
+            paths.BACKBONE, labels, extractor, params.train, params.seed
+        )
         rate = params.train.learning_rate if pretrained else params.train.scratch_learning_rate
         how = "linear probe" if params.train.probe else f"learning rate {rate:g}"
-        say(_plan(model, parts, labels, pretrained, how))
-        with together.rank_0_first("start"):  # which has the stage's lock, and clears up
-            checkpoints = _checkpoints(params, corpus)
-        heard = {part: parts[part] for part in ("train", "validation")}
-        front = checkpoints / "front"
+        log(_plan(model, parts, labels, pretrained, how))
+        with distributed.rank_0_first("start"):  # rank 0 has the stage's lock, and cleans up
+            checkpoints = resume.folder("train", device.resolved(params.train))
+        used = {part: parts[part] for part in ("train", "validation")}
+        cache = checkpoints / "frozen"
         with (
-            frozen.recalled(model, corpus, heard, params.train, front) as segments,
+            frozen.cached_outputs(model, corpus, used, params.train, cache) as segments,
             _curves() as live,
         ):
             if params.train.probe:
                 outcome = probe.fit(model, segments, live)
             else:
-                outcome = training.fine_tune(
+                outcome = fine_tune.fine_tune(
                     model, segments, params.train, rate, params.seed, checkpoints, live
                 )
-        if ranks.rank():
+        if processes.rank():
             return
-        with staged(FINETUNED) as draft:
+        with atomic_output(paths.FINETUNED) as draft:
             model.save_pretrained(draft)
             extractor.save_pretrained(draft)
         write_json(
-            VALIDATION,
+            paths.VALIDATION,
             {
                 "accuracy": outcome.accuracy,
                 "loss": outcome.loss,
@@ -79,13 +64,20 @@ def main() -> None:
         figures["clips"] = len(parts["train"].clips)
         if torch.cuda.is_initialized():
             figures["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6)
-    say(f"kept {outcome.by} {outcome.kept:g}: validation accuracy {outcome.accuracy:.3f}")
+    log(f"kept {outcome.by} {outcome.kept:g}: validation accuracy {outcome.accuracy:.3f}")
 
 
-def _curves() -> contextlib.AbstractContextManager[Live | None]:
-    if ranks.rank():
-        return contextlib.nullcontext()
-    return Live(str(CURVES), dvcyaml=None, save_dvc_exp=False)
+@contextlib.contextmanager
+def _curves() -> Iterator[Live | None]:
+    """DVCLive's folder of learning curves, on rank 0."""
+    if processes.rank():
+        yield None
+        return
+    with (
+        atomic_output(paths.TRAINING) as draft,
+        Live(str(draft), dvcyaml=None, save_dvc_exp=False) as live,
+    ):
+        yield live
 
 
 def _plan(model, parts, labels, pretrained: bool, how: str) -> str:
@@ -96,24 +88,3 @@ def _plan(model, parts, labels, pretrained: bool, how: str) -> str:
         f"{model.config.model_type}, {millions:.2f} M parameters, {start}, "
         f"{how}; {len(labels)} labels; clips: {sizes}"
     )
-
-
-def _checkpoints(params, corpus: encoded.Encoded) -> Path:
-    """Where this very training's checkpoints are; other inputs, parameters or code find others."""
-    weights = [*sorted(BACKBONE.glob("*.safetensors")), BACKBONE / "config.json", SPLIT]
-    return resume.folder(
-        "train",
-        {
-            "train": params.train.model_dump(),
-            "processes": ranks.world(),
-            "seed": params.seed,
-            "encoded": corpus.digest,
-            "files": {path.name: sha256(path) for path in weights},
-        },
-        [__file__, *CODE],
-        ["accelerate", "numpy", "safetensors", "torch", "transformers"],
-    )
-
-
-if __name__ == "__main__":
-    run(together.one_voice(main))

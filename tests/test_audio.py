@@ -10,14 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from genrepro.audio import (
-    AudioFault,
-    Stream,
-    extension_of,
-    inspect,
-    read,
-    resample,
-)
+from genrepro.audio import AudioFault, Stream, extension_of, inspect, read, resample
 
 RATE = 22_050
 

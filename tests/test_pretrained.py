@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_contents import PREPROCESSOR
 from safetensors.numpy import load_file, save_file
 
 from genrepro import pretrained
-from genrepro.params import Model
-from genrepro.runtime import PipelineError
+from genrepro.core.errors import PipelineError
+from genrepro.core.params import Model
+from tests.support.hub_contents import PREPROCESSOR
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture

@@ -11,16 +11,19 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
-from genrepro import backbone, features, frozen, probe, splits
-from genrepro.encoded import Encoded, Part, read_parts
-from genrepro.intervals import wilson
-from genrepro.params import Params, load
-from genrepro.runtime import PipelineError, run
+from genrepro.core.errors import PipelineError
+from genrepro.core.params import Params, load
+from genrepro.core.paths import BACKBONE, CLIPS, ENCODED, SPLIT
+from genrepro.core.stage import run
+from genrepro.encoding.extractor import load_extractor
+from genrepro.encoding.parts import Part, read_parts
+from genrepro.encoding.store import Encoded
+from genrepro.evaluation.intervals import wilson
+from genrepro.model import backbone
+from genrepro.splits import protocols
+from genrepro.splits.clips import read_clips
+from genrepro.training import frozen, probe
 
-BACKBONE = Path("models/backbone")
-CLIPS = Path("data/clips.csv")
-ENCODED = Path("data/encoded")
-SPLIT = Path("data/split.csv")
 FOLDS = 5
 
 
@@ -81,19 +84,21 @@ def inner_folds(params: Params, heard: Part) -> list[dict[str, str]]:
     chosen = params.split.protocol
     protocol = chosen if chosen in ("stratified", "grouped") else "auto"
     kept = set(heard.clips)
-    clips = [clip for clip in splits.read_clips(CLIPS) if clip.clip in kept]
+    clips = [clip for clip in read_clips(CLIPS) if clip.clip in kept]
     settings = {"validation": params.split.validation, "seed": params.seed, "folds": FOLDS}
-    return [splits.split(clips, protocol, fold=fold, **settings) for fold in range(FOLDS)]
+    return [protocols.split(clips, protocol, fold=fold, **settings) for fold in range(FOLDS)]
 
 
 def outputs(layer: int, encoded: Encoded, heard: Part, labels: list[str], params: Params):
     """(segments, channels): what a head behind the first `layer` layers hears of each segment."""
     frozen_there = {"layers": layer, "freeze": "backbone", "probe": True}
     train = params.train.model_copy(update=frozen_there | {"weighted_layer_sum": False})
-    model, _ = backbone.build(BACKBONE, labels, features.load(ENCODED), train, params.seed)
+    model, _ = backbone.build(BACKBONE, labels, load_extractor(ENCODED), train, params.seed)
     with (
         tempfile.TemporaryDirectory() as folder,
-        frozen.recalled(model, encoded, {"all": heard}, train, Path(folder) / "front") as segments,
+        frozen.cached_outputs(
+            model, encoded, {"all": heard}, train, Path(folder) / "front"
+        ) as segments,
     ):
         return probe.Head(model).vectors(segments["all"])
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from genrepro import pictures, results
-from genrepro.runtime import PipelineError, run, say, staged
+from genrepro.core.errors import PipelineError
+from genrepro.core.files import atomic_output
+from genrepro.core.stage import log, run
+from tools import figures, results
 
 DEFAULT = Path("docs/pictures")
 
@@ -29,7 +31,7 @@ def main() -> None:
     if folder.exists() and not folder.is_dir():
         raise PipelineError(f"{folder} is a file; name a folder for the pictures.")
     for path in draw(folder):
-        say(str(path))
+        log(str(path))
 
 
 def draw(folder: Path) -> list[Path]:
@@ -40,26 +42,26 @@ def draw(folder: Path) -> list[Path]:
     """
     figures = {name: figure() for name, figure in FIGURES.items()}
     for name, figure in figures.items():
-        with staged(folder / f"{name}.png") as draft:
-            pictures.save(figure, draft)
+        with atomic_output(folder / f"{name}.png") as draft:
+            figures.save(figure, draft)
     return [folder / f"{name}.png" for name in figures]
 
 
 def curves() -> Figure:
-    return pictures.curves(results.curves(), results.validation().get("epoch"))  # a probe has none
+    return figures.curves(results.curves(), results.validation().get("epoch"))  # a probe has none
 
 
 def confusion() -> Figure:
     frame = results.predictions()
-    return pictures.confusion(frame["label"], frame["predicted"])
+    return figures.confusion(frame["label"], frame["predicted"])
 
 
 def reliability() -> Figure:
-    return pictures.reliability(results.reliability())
+    return figures.reliability(results.reliability())
 
 
 def recall() -> Figure:
-    return pictures.recall(results.per_label())
+    return figures.recall(results.per_label())
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {

@@ -10,10 +10,12 @@ import json
 import sys
 from pathlib import Path
 
-from genrepro import parallel
 from genrepro.audio import EXTENSIONS, AudioFault
-from genrepro.classifier import EXPORT, Classifier, Verdict
-from genrepro.runtime import PipelineError, run, workers
+from genrepro.core import processes
+from genrepro.core.errors import PipelineError
+from genrepro.core.processes import workers
+from genrepro.core.stage import run
+from tools.classifier import EXPORT, Classifier, Prediction
 
 MANY = 64  # files from which on processes, which take seconds to start, are faster than threads
 
@@ -66,7 +68,7 @@ def classify(paths: list[Path], model: Path) -> list[dict]:
         classifier = Classifier(model)
         return [described(classifier, path) for path in paths]
     jobs = [(str(model), str(path)) for path in paths]
-    return parallel.mapped(_one, jobs, "classify")
+    return processes.map_processes(_one, jobs, "classify")
 
 
 def _on_gpu() -> bool:
@@ -93,7 +95,7 @@ def described(classifier: Classifier, path: Path) -> dict:
     }
 
 
-def _segments(labels: list[str], verdict: Verdict) -> list[dict]:
+def _segments(labels: list[str], verdict: Prediction) -> list[dict]:
     best = verdict.over_time.argmax(axis=1)
     return [
         {

@@ -31,11 +31,11 @@ from huggingface_hub import (
 from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils._http import default_client_factory
 
-from genrepro.results import CURVES
-from genrepro.runtime import PipelineError, in_a_line, run, say
+from genrepro.core.errors import PipelineError, one_line
+from genrepro.core.paths import EXPORT, METRICS
+from genrepro.core.stage import log, run
+from tools.results import CURVES
 
-EXPORT = Path("export")
-METRICS = Path("metrics")
 CARD = "README.md"
 DEMO = "demo"  # the name of the corpus that the project composes itself
 SENT = (  # folder, pattern in it, folder in the repository; what is not here stays here
@@ -68,7 +68,7 @@ def main() -> None:
         user = api.whoami()["name"]
         there = _existing(api, args.repo)
     stale = _check_existing(there, args, files)
-    say(_plan(args, user, files, stale, there))
+    log(_plan(args, user, files, stale, there))
     if not args.yes:
         _ask()
     with _spoken(args.repo):
@@ -78,7 +78,7 @@ def main() -> None:
         operations = [CommitOperationAdd(name, path) for name, path in files.items()]
         operations += [CommitOperationDelete(name) for name in stale]
         api.create_commit(args.repo, operations, commit_message="Publish a model with its figures")
-    say(f"published: {constants.ENDPOINT}/{args.repo}")
+    log(f"published: {constants.ENDPOINT}/{args.repo}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -240,13 +240,13 @@ def _spoken(repo: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         raise PipelineError(_refusal(error, repo)) from None
     except ValueError as error:
-        raise PipelineError(f"the Hub does not take this: {in_a_line(error)}") from None
+        raise PipelineError(f"the Hub does not take this: {one_line(error)}") from None
     except (httpx2.HTTPError, RuntimeError, OSError) as error:
         cause = error.__cause__
         if isinstance(cause, errors.HfHubHTTPError):
             raise PipelineError(_refusal(cause, repo)) from None
         raise PipelineError(
-            f"the connection to {constants.ENDPOINT} failed ({in_a_line(cause or error)}); {repo} "
+            f"the connection to {constants.ENDPOINT} failed ({one_line(cause or error)}); {repo} "
             "holds no half of a model: run the same command again."
         ) from None
 
@@ -265,7 +265,7 @@ def _refusal(error: errors.HfHubHTTPError, repo: str) -> str:
         )
     if status == 429 or status >= 500:
         return f"the Hub answers with HTTP {status}: run the same command again later."
-    return f"the Hub refuses {repo} (HTTP {status}): {in_a_line(error.server_message or error)}."
+    return f"the Hub refuses {repo} (HTTP {status}): {one_line(error.server_message or error)}."
 
 
 if __name__ == "__main__":

@@ -4,12 +4,21 @@ Runs whose parameters differ in nothing but seed and split.fold are one recipe. 
 experiments that grew from the current commit: python -m tools.summary --format markdown
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 
-from genrepro import comparison, runs
-from genrepro.runtime import PipelineError, run
+import numpy as np
+import pandas as pd
+
+from genrepro.core.errors import PipelineError
+from genrepro.core.stage import run
+from genrepro.evaluation.scoring import score
+from tools import runs
+from tools.compare import RESAMPLES, SEED
 
 REPEATED = ("seed", "split.fold")  # what repeats a recipe and does not change it
 
@@ -57,7 +66,7 @@ def pooled(parameters: dict[str, dict[str, object]]) -> list[dict[str, object]]:
         {
             "recipe": {key: setting.get(key) for key in varied},
             "names": list(family.values()),
-            **comparison.pool([runs.predictions(name) for name in family.values()]),
+            **pool([runs.predictions(name) for name in family.values()]),
         }
         for setting, family in zip(settings, families.values())
     ]
@@ -90,6 +99,39 @@ def table(recipes: list[dict], style: str) -> str:
         return "\n".join("  ".join(row).rstrip() for row in padded)
     rule = ["-" * width for width in widths]
     return "\n".join("| " + " | ".join(row) + " |" for row in [padded[0], rule, *padded[1:]])
+
+
+def pool(frames: Sequence[pd.DataFrame], *, confidence: float = 0.95) -> dict[str, object]:
+    """Many runs of one recipe as one result: folds, seeds, or both.
+
+    Returns:
+        runs, clips (each counted once) and units; `accuracies` of the runs with their mean,
+        standard deviation (None for one run), lowest and highest; accuracy and macro F1 over all
+        verdicts, with intervals that resample clips, by group where known, so that a clip that
+        several seeds judged counts as one; Wilson's interval where each clip was judged once.
+    """
+    accuracies = [float((frame["label"] == frame["predicted"]).mean()) for frame in frames]
+    everything = pd.concat(frames, ignore_index=True)
+    labels = sorted(column[2:] for column in everything if column.startswith("p_"))
+    figures = score(everything, labels, confidence, RESAMPLES, SEED)
+    unique = everything["clip"].nunique()
+    spread = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
+    return {
+        "runs": len(frames),
+        "clips": unique,
+        "units": figures["units"],
+        "mean": round(float(np.mean(accuracies)), 6),
+        "standard_deviation": None if spread is None else round(spread, 6),
+        "lowest": round(min(accuracies), 6),
+        "highest": round(max(accuracies), 6),
+        "accuracy": figures["accuracy"],
+        "accuracy_interval": figures["accuracy_by_group_interval"],
+        "wilson_interval": figures["accuracy_interval"] if unique == len(everything) else None,
+        "macro_f1": figures["macro_f1"],
+        "macro_f1_interval": figures["macro_f1_interval"],
+        "confidence": confidence,
+        "accuracies": [round(accuracy, 6) for accuracy in accuracies],
+    }
 
 
 if __name__ == "__main__":

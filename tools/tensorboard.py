@@ -7,8 +7,10 @@ import argparse
 import csv
 from pathlib import Path
 
-from genrepro.results import CURVES
-from genrepro.runtime import PipelineError, remove, run, say
+from genrepro.core.errors import PipelineError
+from genrepro.core.files import remove
+from genrepro.core.stage import log, run
+from tools.results import CURVES
 
 RUNS = Path("runs")
 
@@ -48,7 +50,7 @@ def write(folder: Path) -> None:
             with path.open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file, delimiter="\t"):
                     writer.add_scalar(tag, float(row[path.stem]), int(row["step"]))
-    say(f"{len(curves)} curves in {folder}: type `tensorboard --logdir {RUNS}`")
+    log(f"{len(curves)} curves in {folder}: type `tensorboard --logdir {RUNS}`")
 
 
 if __name__ == "__main__":

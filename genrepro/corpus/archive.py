@@ -16,8 +16,8 @@ from typing import IO
 from tqdm import tqdm
 
 from genrepro.audio import EXTENSIONS
+from genrepro.core.errors import PipelineError
 from genrepro.corpus.shelf import Shelf
-from genrepro.runtime import PipelineError
 
 MAX_MEMBERS = 1_000_000
 MAX_CLIP_BYTES = 1 << 30

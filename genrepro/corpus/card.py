@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
-from genrepro import plain_yaml
-from genrepro.runtime import PipelineError
+from genrepro.core import config
+from genrepro.core.errors import PipelineError
 
 CARD = "corpus.yaml"
 
-Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="a full Hub commit")]
+
+def _commit(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40}", value):
+        raise ValueError("must be a full commit of 40 hexadecimal digits, since a branch moves")
+    return value
+
+
+Commit = Annotated[str, AfterValidator(_commit)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1)]
 
 
-class Card(BaseModel):
-    """What every kind of corpus may say. Unknown keys are errors, except of a generated one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Card(config.Section):
+    """What every kind of corpus may state. Unknown keys are errors, except of a generated one."""
 
     title: str | None = None  # for people
     licence: str | None = None  # for people
     source: str | None = None  # for people: a page
-    name_pattern: str | None = None  # as params.yaml's data.name_pattern, which goes before it
-    facts: str | None = None  # a CSV beside the card; params.yaml's data.facts goes before it
+    name_pattern: str | None = None  # as data.name_pattern in params.yaml, which takes precedence
+    facts: str | None = None  # a CSV beside the card; data.facts in params.yaml takes precedence
 
 
 class Generated(Card):
@@ -60,7 +66,7 @@ class Parquet(Card):
     repo: Name
     revision: Commit
     config: str | None = None  # one of the configurations that the repository's README names
-    split: list[Name] = ["train"]  # with two or more, each clip's part is its split
+    split: list[Name] = Field(default=["train"])  # with two or more, each clip's part is its split
     files: list[Name] | None = None  # glob patterns, where the README says nothing
     audio: Name = "audio"  # the columns
     label: Name = "label"
@@ -73,8 +79,12 @@ class Parquet(Card):
         return [value] if isinstance(value, str) else value
 
 
-AnyCard = Annotated[Generated | Folder | Archive | Parquet, Field(discriminator="kind")]
-KINDS = {"generated": Generated, "folder": Folder, "archive": Archive, "parquet": Parquet}
+KINDS: dict[str, type[Card]] = {
+    "generated": Generated,
+    "folder": Folder,
+    "archive": Archive,
+    "parquet": Parquet,
+}
 
 
 def load_card(folder: Path) -> Card | None:
@@ -87,30 +97,14 @@ def load_card(folder: Path) -> Card | None:
     path = folder / CARD
     if not path.is_file():
         return None
-    raw = plain_yaml.read(path)
-    try:
-        return TypeAdapter(AnyCard).validate_python(raw)
-    except ValidationError as error:
-        lines = "\n".join(f"  {_explain(problem, raw)}" for problem in error.errors()[:20])
-        raise PipelineError(f"{path} cannot be used:\n{lines}") from None
-
-
-def _explain(problem: dict, raw: object) -> str:
-    kinds = ", ".join(KINDS)
-    if problem["type"] in ("union_tag_not_found", "model_attributes_type", "union_tag_invalid"):
-        given = raw.get("kind") if isinstance(raw, dict) else None
-        return f"kind: must be one of {kinds}, not {plain_yaml.shortened(given)}"
-    kind, *location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)[:100]
-    if problem["type"] == "extra_forbidden":
-        known = ", ".join(name for name in KINDS[kind].model_fields)
-        return f"{key}: there is no such key; known for kind {kind}: {known}"
-    if problem["type"] == "missing":
-        return f"{key}: is missing"
-    if location[-1:] == ["revision"]:
-        return f"{key}: must be a full commit of 40 hexadecimal digits, since a branch moves"
-    message = problem["msg"]
-    return f"{key}: {message[0].lower()}{message[1:]}, not {plain_yaml.shortened(problem['input'])}"
+    content = config.read_yaml(path)
+    kind = content.get("kind") if isinstance(content, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise PipelineError(
+            f"{path} cannot be used:\n  kind: must be one of {', '.join(KINDS)}, "
+            f"not {config.shorten(kind)}"
+        )
+    return config.validate(KINDS[kind], content, path)
 
 
 def matches(name: str, patterns: list[str]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from genrepro.runtime import PipelineError
+from genrepro.core.errors import PipelineError
 
 COLUMNS = ("group", "title", "part")
 Facts = dict[str, str]  # from COLUMNS to a value; what is unknown is absent

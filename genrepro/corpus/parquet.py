@@ -11,11 +11,12 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from pyarrow import ArrowException
 from tqdm import tqdm
 
-from genrepro import hub, plain_yaml
 from genrepro.audio import extension_of
+from genrepro.core import config
+from genrepro.core.errors import PipelineError, one_line
 from genrepro.corpus.card import Parquet, matches
 from genrepro.corpus.shelf import Shelf, printable
-from genrepro.runtime import PipelineError, in_a_line
+from genrepro.hub import client
 
 README = "README.md"
 MOST_README = 300_000  # characters; to read so much takes seconds
@@ -42,7 +43,7 @@ def take(card: Parquet, shelf: Shelf) -> None:
             ) as error:
                 if isinstance(error, OSError) and error.errno is not None:
                     raise  # the disk; runtime.run says what to do
-                words = in_a_line(error.__cause__ or error)
+                words = one_line(error.__cause__ or error)
                 raise PipelineError(f"{file} of {card.repo} is not readable: {words}.") from None
 
 
@@ -50,7 +51,7 @@ def _files(card: Parquet, split: str) -> list[tuple[str, Path]]:
     """The split's files, each as its name in the repository and its path in the cache."""
     patterns = card.files or _published(card, split)
     # huggingface_hub's `*` crosses slashes, ours does not: it may fetch a file that is not read.
-    folder = hub.fetch_matching(card.repo, patterns, card.revision, "dataset")
+    folder = client.fetch_matching(card.repo, patterns, card.revision, "dataset")
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
     names = [name for name in names if matches(name, patterns)]
     if not names:
@@ -111,11 +112,11 @@ def _listed(value: object) -> list:
 
 def _readme(card: Parquet) -> dict:
     try:
-        path = hub.fetch(card.repo, README, card.revision, "dataset")
+        path = client.fetch(card.repo, README, card.revision, "dataset")
         with path.open(encoding="utf-8") as file:
             block = REGEX_YAML_BLOCK.search(file.read(MOST_README))
-        known = plain_yaml.parse(block[2]) if block else {}
-    except (hub.MissingFile, ValueError):
+        known = config.parse(block[2]) if block else {}
+    except (client.MissingFile, ValueError):
         known = {}  # the usual names are tried then
     return known if isinstance(known, dict) else {}
 

@@ -35,12 +35,12 @@ class Shelf:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.items: list[Item] = []
-        self.set_aside: dict[str, str] = {}
+        self.skipped: dict[str, str] = {}
         self._taken: defaultdict[str, dict[str, int]] = defaultdict(dict)
         root.mkdir(parents=True)
 
     def refuse(self, source: str, reason: str) -> None:
-        self.set_aside[printable(source)] = reason
+        self.skipped[printable(source)] = reason
 
     def place(
         self, label: str, stem: str, extension: str, source: str, facts: Facts | None = None

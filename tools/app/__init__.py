@@ -1,1 +1,0 @@
-"""The app: listen to the corpus, classify a sound, hear the mistakes, see the run."""

@@ -10,7 +10,8 @@ import threading
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from genrepro.runtime import PipelineError, run, say
+from genrepro.core.errors import PipelineError
+from genrepro.core.stage import log, run
 from tools.app import page, sounds
 
 
@@ -45,7 +46,7 @@ def main() -> None:
             f"{args.host}:{args.port or '7860 to 7959'} cannot be listened on, mostly because "
             "another program does; choose another --port."
         ) from None
-    say(f"The app is at {address} (Ctrl-C ends it)")
+    log(f"The app is at {address} (Ctrl-C ends it)")
     # While the person looks around: the first verdict then does not wait for imports.
     threading.Thread(target=sounds.warm_up, daemon=True).start()
     built.block_thread()

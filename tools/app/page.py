@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from genrepro.runtime import PipelineError
+from genrepro.core.errors import PipelineError
 from tools import pictures
 from tools.app import sounds
 

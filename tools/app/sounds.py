@@ -14,12 +14,13 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from genrepro import audio, pictures, results
-from genrepro.runtime import PipelineError
+from genrepro import audio
+from genrepro.core.errors import PipelineError
+from genrepro.core.paths import EXPORT
+from tools import figures, results
 
 ANY = "any"
 PARTS = ("train", "validation", "test")
-EXPORT = Path("export")
 SHOWN_SECONDS = 60.0  # of a waveform: a longer clip's picture would show nothing
 
 
@@ -84,7 +85,7 @@ def _classifier():
 
 @functools.lru_cache(maxsize=1)
 def _loaded(_version: int):
-    from genrepro.classifier import Classifier  # seconds of imports: after the page is up
+    from tools.classifier import Classifier
 
     return Classifier(EXPORT)
 
@@ -118,7 +119,7 @@ def classify(path: str) -> Heard:
         words += f" The file is damaged: {verdict.cut_short}."
     picture = None
     if segments > 1:
-        picture = pictures.over_time(classifier.labels, verdict.spans, verdict.over_time)
+        picture = figures.over_time(classifier.labels, verdict.spans, verdict.over_time)
     return Heard(verdict.probabilities, words, picture)
 
 
@@ -144,7 +145,7 @@ class Mistake:
             raise PipelineError(
                 f"{path} is not what it was: {fault}. `dvc repro -f fetch_data` makes it anew."
             ) from None
-        return pictures.sound(samples, rate)
+        return figures.sound(samples, rate)
 
 
 def mistakes() -> list[Mistake]:

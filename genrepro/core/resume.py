@@ -1,0 +1,70 @@
+"""Where unfinished work is kept: in a folder named by a key of everything that decides its bytes.
+
+The key comes from dvc.yaml: the dependencies and parameters that the stage declares there, plus the
+installed packages and what the stage resolved when it started (device, precision, threads). So the
+shards or checkpoints of another experiment, or of other code, are never continued.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from importlib.metadata import distributions
+from pathlib import Path
+
+import yaml
+
+from genrepro.core import paths
+from genrepro.core.files import sha256
+
+
+def folder(stage: str, resolved: dict[str, object]) -> Path:
+    """The folder of a stage's unfinished work; what that stage left under other keys is removed.
+
+    Args:
+        resolved: what was decided when the stage started and is in no file, as JSON.
+    """
+    declared = yaml.safe_load(paths.PIPELINE.read_text(encoding="utf-8"))["stages"][stage]
+    params = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
+    described = {
+        "dependencies": {path: _content(Path(path)) for path in declared["deps"]},
+        "parameters": {section: params[section] for section in declared["params"]},
+        "packages": sorted(f"{each.name} {each.version}" for each in distributions()),
+        "resolved": resolved,
+    }
+    text = json.dumps(described, sort_keys=True, default=str)
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    home = paths.UNFINISHED / stage
+    for other in home.glob("*"):
+        if other.name != key:
+            discard(other)
+    (home / key).mkdir(parents=True, exist_ok=True)
+    return home / key
+
+
+def discard(work: Path) -> None:
+    """Remove unfinished work that is no longer needed; half of it is never found again."""
+    gone = work.with_suffix(".gone")  # not a key: a process killed in the middle leaves nothing
+    work.replace(gone)
+    shutil.rmtree(gone)
+
+
+def _content(path: Path) -> object:
+    """A dependency's content: its hash, or, of a folder of data, its files' names, sizes and times.
+
+    A corpus of a terabyte is not read again to resume; files that DVC or a stage writes get a new
+    time.
+    """
+    if path.is_file():
+        return sha256(path)
+    return {
+        each.relative_to(path).as_posix(): sha256(each) if each.suffix == ".py" else _stat(each)
+        for each in sorted(path.rglob("*"))
+        if each.is_file() and "__pycache__" not in each.parts
+    }
+
+
+def _stat(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]

@@ -1,0 +1,201 @@
+"""The demo corpus: music by bands that do not exist, composed and rendered from seeds."""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.signal import butter, sosfilt
+
+from genrepro.core.errors import PipelineError
+from genrepro.corpus.demo import charts, roots
+from genrepro.corpus.demo.band import Band
+from genrepro.corpus.demo.score import Part, Score
+
+GENRES = {
+    "blues": roots.blues,
+    "classical": roots.classical,
+    "country": roots.country,
+    "disco": charts.disco,
+    "hiphop": charts.hiphop,
+    "jazz": roots.jazz,
+    "metal": charts.metal,
+    "pop": charts.pop,
+    "reggae": roots.reggae,
+    "rock": charts.rock,
+}
+FADE = 0.01  # seconds at both ends, so that no clip begins or ends with a click
+LIMITS = {"seed": (0, 2**32), "seconds": (1, 60), "sample_rate": (8000, 48000)}
+LIMITS |= {"bands": (1, 100), "clips_per_band": (1, 1000)}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One clip to be: its name, its genre and the band that plays it."""
+
+    clip: str  # e.g. reggae.00012
+    label: str  # e.g. reggae
+    group: str  # e.g. reggae-band-03
+
+
+class Order(NamedTuple):
+    """A piece to compose, and the FLAC file to play it into."""
+
+    piece: Piece
+    card: dict
+    path: Path
+
+
+def compose(order: Order) -> None:
+    """Render a piece into its file, as 16-bit FLAC."""
+    samples = render(order.piece, order.card)
+    flac = io.BytesIO()  # libsndfile does not say that a disk is full
+    soundfile.write(flac, samples, order.card["sample_rate"], subtype="PCM_16", format="FLAC")
+    order.path.write_bytes(flac.getvalue())
+
+
+def pieces(card: dict) -> list[Piece]:
+    """All pieces of the corpus, sorted by clip.
+
+    Args:
+        card: the parsed corpus.yaml; read are `bands` and `clips_per_band`.
+
+    Raises:
+        PipelineError: the card lacks a number, or one is out of bounds.
+    """
+    check(card)
+    each = card["clips_per_band"]
+    return [
+        Piece(f"{label}.{band * each + song:05d}", label, f"{label}-band-{band:02d}")
+        for label in GENRES
+        for band in range(card["bands"])
+        for song in range(each)
+    ]
+
+
+def check(card: dict) -> None:
+    """Hold the card of a generated corpus against what can be rendered.
+
+    Raises:
+        PipelineError: a number is missing or out of bounds; the message names it and its bounds.
+    """
+    for key, (low, high) in LIMITS.items():
+        value = card.get(key)
+        whole = isinstance(value, int) or (key == "seconds" and isinstance(value, float))
+        if isinstance(value, bool) or not whole or not low <= value <= high:
+            kind = "a number" if key == "seconds" else "a whole number"
+            raise PipelineError(
+                f"corpus.yaml: {key} must be {kind} from {low} to {high}, not {value!r}."
+            )
+
+
+def render(piece: Piece, card: dict) -> np.ndarray:
+    """Compose and play one piece.
+
+    Returns:
+        (samples,) float32 within [-1, 1], each a multiple of 2**-15: 16-bit files keep it exactly.
+        It depends on the piece and the card's `seed`, `seconds` and `sample_rate` alone.
+    """
+    rate, seconds = card["sample_rate"], card["seconds"]
+    band_number, song_number = (
+        int(re.search(r"\d+$", name)[0]) for name in (piece.group, piece.clip)
+    )
+    genre = zlib.crc32(piece.label.encode())  # a new genre leaves the others' music as it was
+    band_rng = _generator(card["seed"], genre, band_number)
+    song_rng = _generator(card["seed"], genre, band_number, song_number + 1)
+    band = Band(band_rng)
+    keys = band.two(*range(40, 52))
+    sound_check = SoundCheck.of(band)
+
+    def begin(bpm: float, **style: float) -> Score:
+        tempo = bpm * song_rng.uniform(0.95, 1.05)
+        key = keys[int(song_rng.integers(2))]
+        return Score(song_rng, rate, seconds, tempo, key, **style)
+
+    score = GENRES[piece.label](band, begin)
+    return _master(_mix(score, sound_check), sound_check, score)
+
+
+def _generator(*keys: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(keys)))
+
+
+@dataclass(frozen=True)
+class SoundCheck:
+    """How a band's recordings sound, whatever it plays."""
+
+    room: float  # seconds until the reverberation has fallen by 60 dB
+    bass: float  # dB below 200 Hz
+    treble: float  # dB above 2.5 kHz
+    hiss: float  # dB below full scale
+    loudness: float  # RMS, dB below full scale
+
+    @classmethod
+    def of(cls, band: Band) -> SoundCheck:
+        return cls(
+            room=band.pick(0.5, 0.9, 1.4, 2.0),
+            bass=band.between(-3, 3),
+            treble=band.between(-4, 3),
+            hiss=band.between(-62, -55),
+            loudness=band.between(-18, -15),
+        )
+
+
+def _mix(score: Score, sound_check: SoundCheck) -> np.ndarray:
+    dry, sent = np.zeros((2, len(score.parts[0].sound)))
+    for part in score.parts:
+        sound = part.gain * _amplified(part, score.rate)
+        dry += sound
+        sent += part.room * sound
+    return dry + _reverberated(sent, sound_check.room, score.rate)
+
+
+def _amplified(part: Part, rate: int) -> np.ndarray:
+    sound = part.sound
+    if part.drive:
+        sound = np.tanh(part.drive * sound) / np.tanh(part.drive)
+    if part.tone:
+        sound = sosfilt(butter(2, part.tone, fs=rate, output="sos"), sound)
+    return sound
+
+
+def _reverberated(sent: np.ndarray, seconds: float, rate: int) -> np.ndarray:
+    response = _room(seconds, rate, len(sent))
+    return irfft(rfft(sent, n=2 * (len(response) - 1)) * response)[: len(sent)]
+
+
+@lru_cache(maxsize=8)
+def _room(seconds: float, rate: int, samples: int) -> np.ndarray:
+    """The spectrum of a room's impulse response: noise that falls by 60 dB in `seconds`."""
+    t = np.arange(int(seconds * rate)) / rate
+    size = next_fast_len(samples + len(t), real=True)
+    noise = _generator(int(seconds * 1000)).standard_normal(len(t)) * 1000 ** (-t / seconds)
+    noise = sosfilt(butter(1, (200, 3500), "bandpass", fs=rate, output="sos"), noise)
+    noise[: int(0.012 * rate)] = 0  # the sound has to reach a wall first
+    return rfft(noise / np.sqrt(np.sum(noise**2)), n=size + size % 2)
+
+
+def _master(mix: np.ndarray, sound_check: SoundCheck, score: Score) -> np.ndarray:
+    rate = score.rate
+    low = sosfilt(butter(1, 200, fs=rate, output="sos"), mix)
+    high = sosfilt(butter(1, 2500, "highpass", fs=rate, output="sos"), mix)
+    mix = mix + (_ratio(sound_check.bass) - 1) * low + (_ratio(sound_check.treble) - 1) * high
+    mix = sosfilt(butter(2, 35, "highpass", fs=rate, output="sos"), mix)
+    mix *= _ratio(sound_check.loudness) / np.sqrt(np.mean(mix**2))
+    mix = 0.95 * np.tanh(mix / 0.95)  # a soft limiter: peaks bend before they would clip
+    mix += _ratio(sound_check.hiss) * score.rng.standard_normal(len(mix))
+    fade = np.minimum(1, np.arange(len(mix)) / (FADE * rate))
+    mix *= fade * fade[::-1]
+    return (np.clip(np.round(mix * 2**15), -(2**15), 2**15 - 1) / 2**15).astype(np.float32)
+
+
+def _ratio(decibel: float) -> float:
+    return 10 ** (decibel / 20)

@@ -1,0 +1,193 @@
+"""From verdicts on clips to figures with intervals, a temperature, and the mistakes to listen to.
+
+A frame of predictions has a row a clip and the columns clip, label, group (empty where unknown),
+predicted, and p_<label> for each label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from genrepro.evaluation.intervals import Interval, bootstrap, clusters, wilson
+
+BINS = 15  # of equal width, as in Guo et al., On Calibration of Modern Neural Networks (2017)
+_SMALLEST = 1e-12  # a probability written as 0 is taken for this
+
+
+def score(
+    frame: pd.DataFrame, labels: Sequence[str], confidence: float, resamples: int, seed: int
+) -> dict[str, object]:
+    """Figures of merit on clips, with intervals.
+
+    Args:
+        frame: the predictions.
+        labels: all labels, in the model's order.
+        confidence: level of the intervals, e.g. 0.95.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        What metrics/test.json holds. `accuracy_interval` is Wilson's, as if clips were
+        independent; `accuracy_by_group_interval` and the rest resample groups where they are
+        known. Where all clips are right, or none, resampling sees no spread: the former is then
+        Wilson's on as many trials as there are groups. `macro_f1` averages over labels that are
+        present or predicted. `loss` is the mean of -ln p of the true label. `calibration_error`
+        is the expected calibration error over 15 bins of equal width; on few clips it is above 0
+        even for a perfect model. Per label: clips, precision, recall with Wilson's interval, and
+        F1; None where undefined.
+    """
+    correct = (frame["label"] == frame["predicted"]).to_numpy()
+    per_label = _per_label(frame, labels, confidence)
+    columns, statistic = _sums(frame, labels)
+    units = clusters(frame["clip"].tolist(), _groups(frame))
+    intervals = bootstrap(
+        columns, units, statistic, confidence=confidence, resamples=resamples, seed=seed
+    )
+    accuracy, macro_f1, loss, calibration_error = statistic(columns.sum(axis=0))
+    return {
+        "clips": len(frame),
+        "units": int(units.max()) + 1,
+        "accuracy": _rounded(accuracy),
+        "accuracy_interval": wilson(int(correct.sum()), len(frame), confidence),
+        "accuracy_by_group_interval": _by_unit(intervals[0], accuracy, units, confidence),
+        "macro_f1": _rounded(macro_f1),
+        "macro_f1_interval": intervals[1],
+        "loss": _rounded(loss),
+        "loss_interval": intervals[2],
+        "calibration_error": _rounded(calibration_error),
+        "calibration_error_interval": intervals[3],
+        "labels": per_label,
+    }
+
+
+def _by_unit(
+    resampled: Interval, accuracy: float, units: np.ndarray, confidence: float
+) -> Interval:
+    if 0 < accuracy < 1:
+        return resampled
+    count = int(units.max()) + 1
+    return wilson(round(accuracy * count), count, confidence)
+
+
+def calibration_error(frame: pd.DataFrame) -> float:
+    """The expected calibration error, as `score` gives it."""
+    confidences, correct, bins = _confidences(frame)
+    gaps = np.bincount(bins, correct - confidences)
+    return _rounded(np.abs(gaps).sum() / len(frame))
+
+
+def reliability(frame: pd.DataFrame) -> list[dict[str, float]]:
+    """Rows for a plot of accuracy against confidence: one a bin that holds clips."""
+    confidences, correct, bins = _confidences(frame)
+    return [
+        {
+            "confidence": _rounded(confidences[bins == b].mean()),
+            "accuracy": _rounded(correct[bins == b].mean()),
+            "clips": int((bins == b).sum()),
+        }
+        for b in np.unique(bins)
+    ]
+
+
+def mistakes(frame: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The most confident mistakes, surest first: clip, label, predicted, probability.
+
+    `probability` is that of the predicted label. A column `path`, where the frame has it, stays.
+    """
+    wrong = frame[frame["label"] != frame["predicted"]].copy()
+    wrong["probability"] = _confidences(wrong)[0]
+    wrong = wrong.sort_values(["probability", "clip"], ascending=[False, True], kind="stable")
+    kept = ["clip", *(["path"] if "path" in frame else []), "label", "predicted", "probability"]
+    return wrong[kept].head(count).reset_index(drop=True)
+
+
+def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+    """The temperature by which to divide logits so that probabilities mean what they say.
+
+    It minimises the loss on clips that the model was not trained on (Guo et al. 2017). Of n clips
+    the true label is given (n + 1)/(n + 2) and not 1, after Platt (1999): where all clips are
+    right, the optimum would else be at 0, and later mistakes would cost without bound.
+
+    Args:
+        logits: (clips, labels).
+        targets: (clips,), the index of each clip's label.
+
+    Returns:
+        A number from 0.05 to 20.
+    """
+    count, labels = logits.shape
+    wanted = np.full(logits.shape, 1 / ((count + 2) * max(labels - 1, 1)))
+    wanted[np.arange(count), targets] = (count + 1) / (count + 2)
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits.astype(np.float64) / np.exp(log_temperature)
+        return float(-np.mean(np.sum(wanted * log_softmax(scaled, axis=1), axis=1)))
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    return round(float(np.exp(found.x)), 4)
+
+
+def _sums(frame: pd.DataFrame, labels: Sequence[str]):
+    """Per-clip columns, and accuracy, macro F1, loss and calibration error from their sums."""
+    size = len(labels)
+    true = frame["label"].to_numpy()[:, None] == np.array(labels)
+    predicted = frame["predicted"].to_numpy()[:, None] == np.array(labels)
+    probabilities = frame[[f"p_{label}" for label in labels]].to_numpy()
+    losses = -np.log(np.maximum((probabilities * true).sum(axis=1), _SMALLEST))
+    confidences, correct, bins = _confidences(frame)
+    gaps = (bins[:, None] == np.arange(BINS)) * (correct - confidences)[:, None]
+    ones = np.ones(len(frame))
+    columns = np.column_stack([ones, correct, losses, gaps, true & predicted, true, predicted])
+
+    def statistic(sums: np.ndarray) -> np.ndarray:
+        clips, right, loss = sums[..., 0], sums[..., 1], sums[..., 2]
+        gap = np.abs(sums[..., 3 : 3 + BINS]).sum(axis=-1)
+        hits, held, called = np.split(sums[..., 3 + BINS :], [size, 2 * size], axis=-1)
+        present = held + called > 0
+        f1 = np.divide(2 * hits, held + called, out=np.zeros_like(hits), where=present)
+        macro_f1 = f1.sum(axis=-1) / present.sum(axis=-1)
+        return np.stack([right / clips, macro_f1, loss / clips, gap / clips])
+
+    return columns.astype(np.float64), statistic
+
+
+def _per_label(frame: pd.DataFrame, labels: Sequence[str], confidence: float) -> dict:
+    figures = {}
+    for label in labels:
+        held, called = frame["label"] == label, frame["predicted"] == label
+        hits, clips, calls = int((held & called).sum()), int(held.sum()), int(called.sum())
+        figures[label] = {
+            "clips": clips,
+            "precision": _share(hits, calls),
+            "recall": _share(hits, clips),
+            "recall_interval": wilson(hits, clips, confidence),
+            "f1": _share(2 * hits, clips + calls),
+        }
+    return figures
+
+
+def _share(part: int, whole: int) -> float | None:
+    return _rounded(part / whole) if whole else None
+
+
+def _confidences(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each clip's probability of its verdict, whether that is right, and its bin, from 0."""
+    columns = [name for name in frame.columns if name.startswith("p_")]
+    verdicts = pd.Index(columns).get_indexer(["p_" + name for name in frame["predicted"]])
+    confidences = frame[columns].to_numpy(dtype=np.float64)[np.arange(len(frame)), verdicts]
+    correct = (frame["label"] == frame["predicted"]).to_numpy().astype(np.float64)
+    bins = np.clip(np.ceil(confidences * BINS).astype(int) - 1, 0, BINS - 1)
+    return confidences, correct, bins
+
+
+def _groups(frame: pd.DataFrame) -> list[str]:
+    return frame["group"].fillna("").astype(str).tolist()
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 6)

@@ -1,0 +1,85 @@
+"""Logits of segments, the same for validation, test, export and the command line.
+
+Only segments of equal length share a batch, so nothing is padded and a clip's verdict depends on
+that clip alone, whatever the batch size; it is also what `pipeline("audio-classification")` does.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from genrepro.model import allocator
+
+
+def stacked(segments: Sequence[np.ndarray]) -> torch.Tensor:
+    """Segments as one float32 batch, zero-padded at the end along every axis that differs.
+
+    Half precision becomes single as it is copied, once, which PyTorch does faster than NumPy.
+    """
+    shape = [max(sizes) for sizes in zip(*(segment.shape for segment in segments))]
+    equal = all(segment.shape == segments[0].shape for segment in segments)
+    allocator.keep_freed_memory((len(segments), *shape))
+    batch = (torch.empty if equal else torch.zeros)(len(segments), *shape)
+    for row, segment in zip(batch, segments):
+        row[tuple(slice(size) for size in segment.shape)] = torch.from_numpy(segment)
+    return batch
+
+
+@torch.inference_mode()
+def segment_logits(
+    model: PreTrainedModel, segments: Sequence[np.ndarray], batch_size: int
+) -> np.ndarray:
+    """Classify segments.
+
+    Args:
+        model: on any device; in whatever precision its caller has set up.
+        segments: feature arrays as `features.segments` makes them, of any lengths.
+        batch_size: most segments at once.
+
+    Returns:
+        (segments, labels) float32, in the order given.
+    """
+    was_training = model.training
+    model.eval()
+    logits = np.empty((len(segments), model.config.num_labels), dtype=np.float32)
+    for rows in _equal_shapes([segment.shape for segment in segments], batch_size):
+        batch = stacked([segments[row] for row in rows])
+        out = model(**{model.main_input_name: batch.to(model.device)}).logits
+        logits[rows] = out.float().cpu().numpy()
+    model.train(was_training)
+    return logits
+
+
+def _equal_shapes(shapes: list[tuple[int, ...]], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches of one shape each, longest first, so that memory is short at once."""
+    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, shape in enumerate(shapes):
+        by_shape[shape].append(index)
+    for shape in sorted(by_shape, reverse=True):
+        rows = by_shape[shape]
+        for start in range(0, len(rows), batch_size):
+            yield rows[start : start + batch_size]
+
+
+def average_segments(logits: np.ndarray, clip_index: np.ndarray) -> np.ndarray:
+    """One verdict a clip: the mean of its segments' logits.
+
+    That is, but for a constant, the mean of their log-probabilities: the segments are heard as
+    witnesses of one label. A temperature can be applied before or after, which is the same.
+
+    Args:
+        logits: (segments, labels).
+        clip_index: (segments,), the clip of each segment, from 0, every clip at least once.
+
+    Returns:
+        (clips, labels), in logits' precision but at least float32.
+    """
+    sums = np.zeros((int(clip_index.max()) + 1, logits.shape[1]))
+    np.add.at(sums, clip_index, logits.astype(np.float64))
+    means = sums / np.bincount(clip_index)[:, None]
+    return means.astype(np.promote_types(logits.dtype, np.float32))

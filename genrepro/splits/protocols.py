@@ -1,0 +1,181 @@
+"""Which clip is for training, for validation, for testing: five protocols over data/clips.csv.
+
+Pure functions of the clips and a seed. Clips are sorted by name and shuffled by a hash of seed and
+name, so that neither row order, platform, nor a library's random generator changes a split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from genrepro.core.errors import PipelineError
+from genrepro.splits.balance import balanced_folds, hold_out
+from genrepro.splits.clips import PARTS, Clip, Unit
+
+
+def resolve(protocol: str, clips: Iterable[Clip]) -> str:
+    """Return the protocol that `auto` stands for on these clips; any other stands for itself."""
+    if protocol != "auto":
+        return protocol
+    return "grouped" if any(clip.group for clip in clips) else "stratified"
+
+
+def split(
+    clips: Iterable[Clip],
+    protocol: str,
+    *,
+    folds: int,
+    fold: int,
+    validation: float,
+    seed: int,
+    same: Iterable[tuple[str, str]] = (),
+) -> dict[str, str]:
+    """Assign each clip to a part.
+
+    Args:
+        clips: the corpus, in any order.
+        protocol: auto, stratified, grouped, published or course.
+        folds: how many folds `stratified` and `grouped` make.
+        fold: which of the folds (also of published ones, by sorted name) is the test part.
+        validation: share of the clips outside the test part that becomes the validation part.
+        seed: of everything but `course`, whose test part is drawn with 42 as the course draws it.
+        same: pairs of clips that hold the same recording; `grouped` keeps them on one side.
+
+    Returns:
+        clip -> "train", "validation" or "test", sorted by clip. Clips that a published split
+        leaves out are not in it.
+
+    Raises:
+        PipelineError: a label would be missing from a part, or the corpus lacks what the
+            protocol needs.
+    """
+    clips = sorted(clips)
+    labels = {clip.label for clip in clips}
+    if len(labels) < 2:
+        raise PipelineError(
+            f"The corpus has {len(labels)} label(s) in {len(clips)} clips: a classifier needs at "
+            "least two. Add a folder for another label, or point data.corpus elsewhere."
+        )
+    protocol = resolve(protocol, clips)
+    units = _together(clips, same) if protocol == "grouped" else [(clip,) for clip in clips]
+    if protocol == "course":
+        parts = _course(clips)
+    elif protocol == "published":
+        parts = _published(clips, fold)
+    else:
+        held_out = balanced_folds(units, folds, seed)[fold]
+        parts = {clip.clip: "train" for clip in clips}
+        parts |= {clip.clip: "test" for unit in held_out for clip in unit}
+    if "validation" not in parts.values():
+        rest = [clip for clip in clips if parts.get(clip.clip) == "train"]
+        by_group = protocol in ("grouped", "published")
+        candidates = _together(rest, same) if by_group else [(clip,) for clip in rest]
+        for clip in hold_out(candidates, validation, seed):
+            parts[clip.clip] = "validation"
+    _check_labels(clips, parts, protocol, units)
+    return dict(sorted(parts.items()))
+
+
+def natural(name: str) -> tuple[int, str]:
+    """Sort key that puts fold 2 before fold 10, and numbers before words."""
+    return (int(name), name) if name.isdecimal() else (2**63, name)
+
+
+def _course(clips: Sequence[Clip]) -> dict[str, str]:
+    """The audio course's `train_test_split(seed=42, shuffle=True, test_size=0.1)`.
+
+    🤗 Datasets permutes the rows with numpy's default generator and takes the first
+    ceil(test_size * rows) as test part (datasets/arrow_dataset.py).
+    """
+    import numpy as np  # here alone: every other protocol does without
+
+    order = np.random.default_rng(42).permutation(len(clips))
+    test = {clips[i].clip for i in order[: math.ceil(0.1 * len(clips))]}
+    return {clip.clip: "test" if clip.clip in test else "train" for clip in clips}
+
+
+def _published(clips: Sequence[Clip], fold: int) -> dict[str, str]:
+    """The split that the corpus carries: parts by their names, or one of its folds as test."""
+    names = {clip.part for clip in clips if clip.part}
+    if not names:
+        raise PipelineError(
+            "split.protocol=published, but this corpus carries no split: name its parts in a "
+            "column `part` (data.facts) or in data.name_pattern, or take another protocol."
+        )
+    if names <= set(PARTS):
+        for part in ("train", "test"):
+            if part not in names:
+                raise PipelineError(
+                    f"split.protocol=published, but this corpus publishes no {part} part "
+                    f"(only {', '.join(sorted(names))}): take another protocol."
+                )
+        return {clip.clip: clip.part for clip in clips if clip.part}
+    if mixed := names & set(PARTS):
+        raise PipelineError(
+            f"The column `part` mixes parts ({', '.join(sorted(mixed))}) with folds "
+            f"({', '.join(sorted(names - mixed, key=natural))}): it must hold one or the other."
+        )
+    ordered = sorted(names, key=natural)
+    if len(ordered) < 2 or fold >= len(ordered):
+        raise PipelineError(
+            f"This corpus publishes {len(ordered)} fold(s), {', '.join(ordered)}: split.fold must "
+            f"be 0 to {len(ordered) - 1}, not {fold}, and there must be at least two."
+        )
+    test = ordered[fold]
+    return {clip.clip: "test" if clip.part == test else "train" for clip in clips if clip.part}
+
+
+def _together(clips: Sequence[Clip], same: Iterable[tuple[str, str]]) -> list[Unit]:
+    """Units of clips that share a group, their bytes, or a recording (also by way of others)."""
+    parent = {clip.clip: clip.clip for clip in clips}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    links = [pair for pair in same if pair[0] in parent and pair[1] in parent]
+    first: dict[tuple[str, str], str] = {}
+    for clip in clips:
+        for fact in (("group", clip.group), ("sha256", clip.sha256)):
+            if fact[1]:
+                links.append((first.setdefault(fact, clip.clip), clip.clip))
+    for a, b in links:
+        low, high = sorted((root(a), root(b)))
+        parent[high] = low
+    units = defaultdict(list)
+    for clip in clips:
+        units[root(clip.clip)].append(clip)
+    return [tuple(unit) for unit in units.values()]
+
+
+def _check_labels(
+    clips: Sequence[Clip], parts: Mapping[str, str], protocol: str, units: Sequence[Unit]
+) -> None:
+    """Refuse a split in which a part lacks a label, and say what would mend it."""
+    kept = {(clip.label, parts[clip.clip]) for clip in clips if clip.clip in parts}
+    missing = sorted({(c.label, part) for c in clips for part in PARTS} - kept)
+    if not missing:
+        return
+    label, part = missing[0]
+    count = sum(any(clip.label == label for clip in unit) for unit in units)
+    what = "group(s) of clips" if protocol == "grouped" else "clip(s)"
+    more = f" ({len(missing) - 1} more such gaps)" if len(missing) > 1 else ""
+    if protocol == "course":
+        advice = "the course draws without looking at labels; take split.protocol=auto"
+    elif protocol == "published":
+        advice = "the published split leaves it out; take split.protocol=auto"
+    elif count < len(PARTS):
+        advice = (
+            f"the label has {count} {what}, and training, validation and test need one each: "
+            "add clips of it, or leave its folder out"
+        )
+    else:
+        advice = (
+            f"the label has {count} {what}: set split.folds to at most {count}, take another "
+            "split.fold or seed, or add clips of it"
+        )
+    raise PipelineError(f"The {part} part has no clip of the label {label!r}{more}; {advice}.")

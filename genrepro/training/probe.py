@@ -1,0 +1,164 @@
+"""The linear probe: the best linear head on a frozen backbone, found exactly instead of by steps.
+
+What the backbone gives of a segment, averaged over time, is one vector. A logistic regression on
+these has a single optimum, so there is no learning rate, no epoch and no luck with the order of
+batches: only the L2 penalty is chosen, on the validation part. After Alain and Bengio,
+Understanding intermediate layers using linear classifier probes (2016).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from dvclive import Live
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, log_loss
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+from torch import nn
+from transformers import PreTrainedModel
+
+from genrepro.core.errors import PipelineError
+from genrepro.core.stage import log
+from genrepro.encoding.parts import Part
+from genrepro.model.inference import average_segments
+from genrepro.training.data import Segments
+from genrepro.training.fine_tune import Outcome
+
+PENALTIES = tuple(10 ** (exponent / 2) for exponent in range(8, -3, -1))  # 10^4 to 0.1
+MOST_ITERATIONS = 10_000
+
+
+def fit(model: PreTrainedModel, segments: dict[str, Segments], live: Live | None) -> Outcome:
+    """Set `model`'s head to the probe of the "train" segments, in place.
+
+    The penalty with the lowest loss on "validation" is kept: of few clips, a loss tells more than
+    an accuracy.
+
+    Args:
+        segments: what the frozen backbone gave, as `frozen.recalled` yields it. One float64
+            vector a segment is held in memory: 6 kB at 768 channels.
+        live: where the figures go, as of a single epoch; None on all ranks but the first.
+
+    Raises:
+        PipelineError: the model's head is not linear.
+    """
+    head = Head(model)
+    vectors = {name: head.vectors(part) for name, part in segments.items()}
+    tried = probes(vectors, {name: one.part for name, one in segments.items()})
+    for probe in tried:
+        log(
+            f"penalty {probe.penalty:9.2f}  training loss {probe.loss['train']:.3f}  validation "
+            f"loss {probe.loss['validation']:.3f}  accuracy {probe.accuracy['validation']:.3f}"
+        )
+    found = best(tried)
+    head.set(found.weight, found.bias)
+    if live is not None:
+        _log(live, found)
+    return Outcome("penalty", found.penalty, found.accuracy["validation"], found.loss["validation"])
+
+
+class Head:
+    """A classifier's head, where that is linear on outputs averaged over time."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._norm = None
+        if isinstance(getattr(model, "projector", None), nn.Linear):
+            self._layers = [model.projector, model.classifier]  # the mean over time in between
+        elif isinstance(getattr(model.classifier, "dense", None), nn.Linear):  # AST
+            self._norm, self._layers = model.classifier.layernorm, [model.classifier.dense]
+        else:
+            raise PipelineError(
+                f"train.probe does not know the head of a {model.config.model_type} model; set it "
+                "to false."
+            )
+
+    def vectors(self, segments: Segments) -> np.ndarray:
+        """(segments, channels) float64: what the head hears of each segment."""
+        outputs = (segments[row][0].astype(np.float64) for row in range(len(segments)))
+        means = np.stack([output.reshape(-1, output.shape[-1]).mean(axis=0) for output in outputs])
+        if self._norm is None:
+            return means
+        with torch.inference_mode():
+            return self._norm(torch.from_numpy(means).float()).double().numpy()
+
+    @torch.no_grad()
+    def set(self, weight: np.ndarray, bias: np.ndarray) -> None:
+        """Make the head `weight` (labels, channels) and `bias` (labels,).
+
+        `backbone.build` gives a projector as many channels as there are labels: it is the probe,
+        and the classifier behind it passes that on.
+        """
+        first, *behind = self._layers
+        first.weight.copy_(torch.from_numpy(weight))
+        first.bias.copy_(torch.from_numpy(bias))
+        for classifier in behind:
+            nn.init.eye_(classifier.weight)
+            nn.init.zeros_(classifier.bias)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear head, (labels, channels) and (labels,), and what it gives by part and clip."""
+
+    penalty: float
+    weight: np.ndarray
+    bias: np.ndarray
+    loss: dict[str, float]
+    accuracy: dict[str, float]
+
+
+def best(tried: list[Probe]) -> Probe:
+    return min(tried, key=lambda probe: probe.loss["validation"])
+
+
+def probes(vectors: dict[str, np.ndarray], parts: dict[str, Part]) -> list[Probe]:
+    """A probe of the part "train" for each penalty, from the strongest to the weakest.
+
+    A clip weighs the same, however many segments it has.
+
+    Args:
+        vectors: for each part (segments, channels), in the order of its `clip_of`.
+    """
+    clip_of, targets = np.array(parts["train"].clip_of), np.array(parts["train"].targets)
+    weights = 1 / np.bincount(clip_of)[clip_of]
+    solver = LogisticRegression(max_iter=MOST_ITERATIONS, warm_start=True)
+    tried = []
+    with threadpool_limits(1):  # sums over several threads differ in their last bits
+        scaler = StandardScaler().fit(vectors["train"], sample_weight=weights)
+        scaled = scaler.transform(vectors["train"])
+        for penalty in PENALTIES:
+            solver.set_params(C=1 / penalty).fit(scaled, targets[clip_of], sample_weight=weights)
+            weight = _one_row_a_label(solver.coef_) / scaler.scale_
+            bias = _one_row_a_label(solver.intercept_) - weight @ scaler.mean_
+            tried.append(Probe(penalty, weight, bias, *_figures(weight, bias, vectors, parts)))
+    return tried
+
+
+def _one_row_a_label(solution: np.ndarray) -> np.ndarray:
+    """Of two labels scikit-learn keeps one row, the second label's less the first's."""
+    return np.concatenate([-solution, solution]) / 2 if len(solution) == 1 else solution
+
+
+def _figures(
+    weight: np.ndarray, bias: np.ndarray, vectors: dict[str, np.ndarray], parts: dict[str, Part]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The loss and the accuracy of each part, by clip."""
+    loss, accuracy = {}, {}
+    for name, part in parts.items():
+        logits = average_segments(vectors[name] @ weight.T + bias, np.array(part.clip_of))
+        probabilities = softmax(logits, axis=1)
+        loss[name] = float(log_loss(part.targets, probabilities, labels=range(len(bias))))
+        accuracy[name] = float(accuracy_score(part.targets, logits.argmax(axis=1)))
+    return loss, accuracy
+
+
+def _log(live: Live, found: Probe) -> None:
+    live.step = 1
+    live.log_metric("train/loss", found.loss["train"])
+    live.log_metric("validation/loss", found.loss["validation"])
+    live.log_metric("validation/accuracy", found.accuracy["validation"])
+    live.sync()

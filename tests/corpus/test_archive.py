@@ -1,0 +1,93 @@
+"""Tarballs that somebody else packed: nothing lands outside, nothing explodes."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from genrepro.core.errors import PipelineError
+from genrepro.corpus import archive
+from genrepro.corpus.shelf import Shelf
+
+RATE = 16_000
+
+
+def put(path: Path, seed: int = 0, seconds: float = 0.3) -> Path:
+    wave = np.random.default_rng(seed).normal(0, 0.1, round(seconds * RATE))
+    soundfile.write(path, wave, RATE)
+    return path
+
+
+def tarball(path: Path, members: list[tuple[tarfile.TarInfo, bytes]], mode: str = "w:gz") -> Path:
+    with tarfile.open(path, mode) as packed:
+        for member, content in members:
+            member.size = len(content)
+            packed.addfile(member, io.BytesIO(content))
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+def test_a_tarball_puts_nothing_outside(tmp_path):
+    sounds = [put(tmp_path / "x.wav", seed, 0.2 + seed / 50).read_bytes() for seed in range(40)]
+    good = [(member(f"./deep/{n % 2}/{n}.WAV"), sound) for n, sound in enumerate(sounds)]
+    bad = [
+        (member("/etc/cat/absolute.wav"), b"x"),
+        (member("a/../../cat/up.wav"), b"x"),
+        (member("cat/link.wav", tarfile.SYMTYPE, "/etc/passwd"), b""),
+        (member("cat/hard.wav", tarfile.LNKTYPE, "0/0.wav"), b""),
+        (member("cat/device.wav", tarfile.CHRTYPE), b""),
+        (member("cat/pipe.wav", tarfile.FIFOTYPE), b""),
+        (member("cat/._mac.wav"), b"x"),
+        (member("bare.wav"), b"x"),
+    ]
+    shelf = Shelf(tmp_path / "raw")
+    archive.unpack(
+        tarball(tmp_path / "x.tar.gz", good + bad + [(member("cat/a.txt"), b"x")]), shelf
+    )
+    assert sorted(item.source for item in shelf.items) == sorted(info.name for info, _ in good)
+    assert set(shelf.skipped) == {info.name for info, _ in bad}
+    assert {path.name for path in tmp_path.iterdir()} == {"raw", "x.tar.gz", "x.wav"}
+    for item in shelf.items:
+        assert item.path.read_bytes() == sounds[int(item.stem)]
+
+
+def test_a_bomb_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "MIN_TOTAL_BYTES", 1 << 20)
+    zeros = [(member("cat/zeros.bin"), bytes(8 << 20)), (member("cat/1.wav"), b"x")]
+    with pytest.raises(PipelineError, match="unpacks to more than"):
+        archive.unpack(tarball(tmp_path / "bomb.tar.gz", zeros), Shelf(tmp_path / "raw"))
+    name = member("x" * (3 << 20))
+    with pytest.raises(PipelineError, match="bytes of memory"):
+        path = tarball(tmp_path / "name.tar", [(name, b"x")], "w")
+        archive.unpack(path, Shelf(tmp_path / "raw2"))
+
+
+def test_damaged_tarballs_are_read_or_refused(tmp_path):
+    """A hundred of them; the seed is the test's own."""
+    sound = put(tmp_path / "x.wav").read_bytes()
+    members = [(member(f"a/{n}.wav"), sound) for n in range(4)]
+    random = np.random.default_rng(3)
+    outcomes = {"read": 0, "refused": 0}
+    for number in range(100):
+        mode = ("w", "w:gz", "w:bz2", "w")[number % 4]
+        path = tarball(tmp_path / "x.tar", members, mode)
+        content = np.frombuffer(path.read_bytes(), np.uint8).copy()
+        at = random.integers(0, len(content) if number % 8 else 512, 6)
+        content[at] = random.integers(0, 256, 6)
+        path.write_bytes(content[: None if number % 3 else random.integers(len(content))].tobytes())
+        try:
+            archive.unpack(path, Shelf(tmp_path / f"raw{number}"))
+            outcomes["read"] += 1
+        except PipelineError:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 0

@@ -1,0 +1,144 @@
+"""Copies are found after coding, resampling, gain, shift and cutting; other clips are not."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genrepro.core.errors import PipelineError
+from genrepro.corpus.fingerprint import FRAMES_PER_SECOND, fingerprint
+from genrepro.splits.duplicates import allowed_wrong_bits, near_identical, read_fingerprints
+
+RATE = 22_050
+
+
+def music(seed: int, seconds: float = 8.0) -> np.ndarray:
+    """A tune of plucked chords over noise bursts, float32 (samples,): each seed another piece."""
+    rng = np.random.default_rng(seed)
+    sound = np.zeros(round(seconds * RATE))
+    beat = rng.uniform(0.25, 0.5)
+    time = np.arange(round(1.2 * RATE)) / RATE
+    for start in np.arange(0, seconds - 0.1, beat):
+        pitches = 110 * 2 ** (rng.integers(0, 36, 3) / 12)
+        harmonics = np.arange(1, 6)[:, None]
+        tones = sum(np.sin(2 * np.pi * p * harmonics * time) / harmonics for p in pitches).sum(0)
+        burst = rng.normal(0, 1, len(time)) * np.exp(-time * 30) * rng.uniform(0, 2)
+        at = round(start * RATE)
+        note = (tones * np.exp(-time * 4) + burst)[: len(sound) - at]
+        sound[at : at + len(note)] += note
+    return (0.5 * sound / np.abs(sound).max()).astype(np.float32)
+
+
+def coded(sound: np.ndarray, rate: int, container: str, codec: str, compression: float):
+    file = io.BytesIO()
+    soundfile.write(
+        file, sound, rate, format=container, subtype=codec, compression_level=compression
+    )
+    file.seek(0)
+    return soundfile.read(file, dtype="float32")
+
+
+CHANGES = {
+    "none": lambda x: (x, RATE),
+    "resampled to 16 kHz": lambda x: (soxr.resample(x, RATE, 16_000), 16_000),
+    "resampled to 8 kHz": lambda x: (soxr.resample(x, RATE, 8_000), 8_000),
+    "resampled to 48 kHz": lambda x: (soxr.resample(x, RATE, 48_000), 48_000),
+    "mp3": lambda x: coded(x, RATE, "MP3", "MPEG_LAYER_III", 0.5),
+    "mp3, low bit rate": lambda x: coded(x, RATE, "MP3", "MPEG_LAYER_III", 0.9),
+    "ogg": lambda x: coded(x, RATE, "OGG", "VORBIS", 0.5),
+    "a tenth as loud": lambda x: (0.1 * x, RATE),
+    "half a second later": lambda x: (np.concatenate([np.zeros(RATE // 2, np.float32), x]), RATE),
+    "half a second cut off": lambda x: (x[RATE // 2 :], RATE),
+    "an excerpt of 3 s": lambda x: (x[round(2.217 * RATE) : round(5.217 * RATE)], RATE),
+    "several at once": lambda x: coded(
+        soxr.resample(0.3 * x[9_876:], RATE, 16_000), 16_000, "MP3", "MPEG_LAYER_III", 0.5
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def originals() -> dict[str, np.ndarray]:
+    return {f"tune {seed:02d}": music(seed) for seed in range(12)}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_copy_is_found_and_nothing_else(originals, change):
+    prints = {name: fingerprint(sound, RATE) for name, sound in originals.items()}
+    prints |= {f"{n} copy": fingerprint(*CHANGES[change](x)) for n, x in originals.items()}
+    found = [(match.a, match.b) for match in near_identical(prints)]
+    assert found == [(name, f"{name} copy") for name in sorted(originals)]
+
+
+@pytest.mark.parametrize("change", ["none", "resampled to 16 kHz", "a tenth as loud"])
+@pytest.mark.parametrize("seconds", [0.4, 0.6, 0.9])
+def test_a_copy_of_a_short_sound_is_found_and_nothing_else(originals, change, seconds):
+    short = {name: sound[: round(seconds * RATE)] for name, sound in originals.items()}
+    prints = {name: fingerprint(sound, RATE) for name, sound in short.items()}
+    prints |= {f"{name} copy": fingerprint(*CHANGES[change](x)) for name, x in short.items()}
+    found = [(match.a, match.b) for match in near_identical(prints)]
+    assert found == [(name, f"{name} copy") for name in sorted(originals)]
+
+
+def test_the_offset_is_that_of_the_excerpt(originals):
+    sound = originals["tune 03"]
+    excerpt = sound[round(2.5 * RATE) : round(6.5 * RATE)]
+    prints = {"a whole": fingerprint(sound, RATE), "b part": fingerprint(excerpt, RATE)}
+    (match,) = near_identical(prints)
+    assert match.offset == pytest.approx(2.5, abs=0.05)
+    assert match.seconds == pytest.approx(3.5, abs=0.2)
+    assert str(match).startswith("a whole, b part: ")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.sampled_from([2_000, 8_000, 44_100]))
+def test_any_sound_has_a_fingerprint(seed, exponent, rate):
+    sound = np.random.default_rng(seed).normal(0, 0.1, 2**exponent).astype(np.float32)
+    codes = fingerprint(sound, rate)
+    assert codes.dtype == np.uint32 and codes.ndim == 1 and len(codes) >= 1
+    assert np.array_equal(codes, fingerprint(sound, rate))
+
+
+def test_silence_is_like_nothing():
+    still = fingerprint(np.zeros(5 * RATE, np.float32), RATE)
+    assert not still.any()
+    assert near_identical({"a": still, "b": still, "c": still}) == []
+    assert near_identical({}) == near_identical({"a": still}) == []
+
+
+def test_unrelated_noises_are_not_alike():
+    rng = np.random.default_rng(3)
+    prints = {
+        f"noise {i:03d}": fingerprint(rng.normal(0, 0.1, 4 * RATE).astype(np.float32), RATE)
+        for i in range(60)
+    }
+    assert near_identical(prints) == []
+
+
+def test_many_copies_of_one_recording_are_all_linked():
+    """More than a key's neighbours: links may go by way of other copies."""
+    codes = fingerprint(music(5), RATE)
+    links = {(match.a, match.b) for match in near_identical({f"{i:03d}": codes for i in range(60)})}
+    linked = {"000"}
+    while grown := {b for pair in links for b in pair if linked & set(pair)} - linked:
+        linked |= grown
+    assert len(linked) == 60
+
+
+def test_less_sound_must_agree_better():
+    assert allowed_wrong_bits(30) == 0.22
+    assert allowed_wrong_bits(0.8) < allowed_wrong_bits(1.1) < 0.22
+
+
+def test_frames_are_as_long_as_they_say():
+    seconds = 30
+    codes = fingerprint(music(1, seconds), RATE)
+    assert len(codes) / FRAMES_PER_SECOND == pytest.approx(seconds, abs=0.6)
+
+
+def test_a_missing_file_says_what_to_type(tmp_path):
+    with pytest.raises(PipelineError, match="dvc repro fetch_data"):
+        read_fingerprints(tmp_path / "fingerprints.parquet")

@@ -1,0 +1,224 @@
+"""Figures checked against scipy, statsmodels and scikit-learn; intervals by what they claim."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import log_softmax, softmax
+from sklearn.metrics import f1_score, log_loss, precision_recall_fscore_support
+from statsmodels.stats.proportion import proportion_confint
+
+from genrepro.evaluation.intervals import bootstrap, clusters, wilson
+from genrepro.evaluation.scoring import (
+    calibration_error,
+    fit_temperature,
+    mistakes,
+    reliability,
+    score,
+)
+from genrepro.model.inference import average_segments
+
+LABELS = ["blues", "jazz", "métal", "rock"]
+
+
+def frame(clips: int, seed: int = 0, per_group: int = 0, sharpness: float = 1.0) -> pd.DataFrame:
+    """Made-up predictions whose probabilities are true at sharpness 1."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.full(len(LABELS), 0.5), size=clips)
+    true = [LABELS[rng.choice(len(LABELS), p=row)] for row in p]
+    p = softmax(sharpness * np.log(p + 1e-9), axis=1)
+    return pd.DataFrame(
+        {
+            "clip": [f"clip {i:05d}" for i in range(clips)],
+            "label": true,
+            "group": [f"g{i // per_group}" if per_group else "" for i in range(clips)],
+            "predicted": [LABELS[i] for i in p.argmax(axis=1)],
+            **{f"p_{label}": p[:, i] for i, label in enumerate(LABELS)},
+        }
+    )
+
+
+def figures(table: pd.DataFrame, labels=LABELS, resamples: int = 300) -> dict:
+    return score(table, labels, 0.95, resamples, 42)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 150), st.integers(0, 2**32 - 1))
+def test_figures_are_those_of_scikit_learn(clips, seed):
+    table = frame(clips, seed)
+    result = figures(table, resamples=100)
+    json.dumps(result, allow_nan=False)
+    true, predicted = table["label"], table["predicted"]
+    assert result["accuracy"] == pytest.approx((true == predicted).mean(), abs=1e-6)
+    macro = f1_score(true, predicted, labels=LABELS, average="macro", zero_division=np.nan)
+    assert result["macro_f1"] == pytest.approx(macro, abs=1e-6)
+    p = table[[f"p_{label}" for label in LABELS]].to_numpy()
+    assert result["loss"] == pytest.approx(log_loss(true, p, labels=LABELS), abs=1e-5)
+    theirs = precision_recall_fscore_support(true, predicted, labels=LABELS, zero_division=np.nan)
+    for i, label in enumerate(LABELS):
+        ours = result["labels"][label]
+        for name, values in zip(("precision", "recall", "f1", "clips"), theirs):
+            expected = None if np.isnan(values[i]) else pytest.approx(values[i], abs=1e-6)
+            assert ours[name] == expected
+    low, high = proportion_confint((true == predicted).sum(), clips, method="wilson")
+    assert result["accuracy_interval"] == {
+        "low": pytest.approx(low, abs=1e-6),
+        "high": pytest.approx(high, abs=1e-6),
+    }
+
+
+def test_the_course_interval():
+    interval = wilson(83, 100, 0.95)
+    assert (round(interval["low"], 3), round(interval["high"], 3)) == (0.745, 0.891)
+    assert wilson(0, 0, 0.95) == {"low": None, "high": None}
+
+
+def test_the_calibration_error_is_that_of_the_reliability_rows():
+    table = frame(400, sharpness=2)
+    rows = pd.DataFrame(reliability(table))
+    assert rows["clips"].sum() == 400
+    gaps = (rows["confidence"] - rows["accuracy"]).abs() * rows["clips"] / 400
+    assert figures(table)["calibration_error"] == pytest.approx(gaps.sum(), abs=1e-5)
+    assert calibration_error(table) == figures(table)["calibration_error"]
+
+
+def test_sure_and_right_or_wrong():
+    right = pd.DataFrame(
+        {
+            "clip": ["a", "b"], "label": LABELS[:2], "group": None, "predicted": LABELS[:2],
+            "p_blues": [1.0, 0.0], "p_jazz": [0.0, 1.0], "p_métal": 0.0, "p_rock": 0.0,
+        }
+    )  # fmt: skip
+    result = figures(right)
+    assert (result["accuracy"], result["macro_f1"], result["loss"]) == (1, 1, 0)
+    assert result["calibration_error"] == 0
+    assert result["labels"]["rock"]["recall"] is None
+    wrong = right.assign(predicted=LABELS[1::-1], label=LABELS[1::-1])
+    wrong = wrong.assign(label=LABELS[:2], p_blues=[0.0, 1.0], p_jazz=[1.0, 0.0])
+    assert figures(wrong)["calibration_error"] == 1
+    assert figures(wrong)["loss"] == pytest.approx(-np.log(1e-12), abs=1e-5)
+
+
+def test_groups_are_resampled_whole():
+    """Twenty clips a group that are all right or all wrong: an interval √20 times as wide."""
+    rng = np.random.default_rng(0)
+    right = np.repeat(rng.random(50) < 0.7, 20)
+    table = frame(1000, per_group=20)
+    other = {"blues": "jazz", "jazz": "métal", "métal": "rock", "rock": "blues"}
+    table["predicted"] = [x if ok else other[x] for x, ok in zip(table["label"], right)]
+
+    def width(interval):
+        return interval["high"] - interval["low"]
+
+    grouped, alone = figures(table), figures(table.assign(group=""))
+    ratio = width(grouped["accuracy_by_group_interval"]) / width(
+        alone["accuracy_by_group_interval"]
+    )
+    assert ratio == pytest.approx(np.sqrt(20), rel=0.2)
+    assert width(grouped["accuracy_interval"]) == width(alone["accuracy_interval"])
+    assert (grouped["units"], alone["units"]) == (50, 1000)
+
+
+def test_the_bootstrap_agrees_with_wilson_on_independent_clips():
+    result = figures(frame(1000), resamples=4000)
+    for end in ("low", "high"):
+        assert result["accuracy_by_group_interval"][end] == pytest.approx(
+            result["accuracy_interval"][end], abs=0.004
+        )
+
+
+def test_the_bootstrap_interval_holds_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    held = 0
+    for trial in range(300):
+        column = rng.exponential(1, 60)
+        columns = np.column_stack([np.ones(60), column])
+        (interval,) = bootstrap(
+            columns, np.arange(60), lambda s: (s[..., 1] / s[..., 0])[None],
+            confidence=0.9, resamples=400, seed=trial,
+        )  # fmt: skip
+        held += interval["low"] <= 1 <= interval["high"]
+    assert 0.84 <= held / 300 <= 0.94
+
+
+def test_one_unit_has_no_interval():
+    result = figures(frame(20).assign(group="one band"))
+    assert result["accuracy_by_group_interval"] == {"low": None, "high": None}
+
+
+def test_the_same_predictions_in_any_order_give_the_same_figures():
+    table = frame(120, per_group=4)
+    assert figures(table.sample(frac=1, random_state=1)) == figures(table)
+
+
+def test_a_clip_judged_twice_is_one_unit():
+    assert clusters(["a", "b", "a"], ["", "", ""]).tolist() == [0, 1, 0]
+    assert clusters(["a", "b", "c"], ["g", "g", ""]).tolist() == [1, 1, 0]
+
+
+def test_a_temperature_mends_overconfidence():
+    rng = np.random.default_rng(0)
+    honest = rng.normal(0, 2, (3000, 5))
+    targets = np.array([rng.choice(5, p=row) for row in softmax(honest, axis=1)])
+    for factor in (0.5, 1.0, 3.0):
+        assert fit_temperature(factor * honest, targets) == pytest.approx(factor, rel=0.07)
+    found = fit_temperature(3 * honest, targets)
+
+    def loss(t):
+        return -log_softmax(3 * honest / t, axis=1)[np.arange(3000), targets].mean()
+
+    assert loss(found) <= min(loss(found * 0.98), loss(found * 1.02))
+
+
+def test_a_temperature_stays_modest_where_all_is_right():
+    for clips in (4, 60):
+        targets = np.arange(clips) % 4
+        logits = 3 * np.eye(4, dtype=np.float32)[targets]
+        surest = softmax(logits[0] / fit_temperature(logits, targets)).max()
+        assert surest == pytest.approx((clips + 1) / (clips + 2), abs=1e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_segments_average_to_the_product_of_their_probabilities(clips, seed):
+    rng = np.random.default_rng(seed)
+    index = np.r_[np.arange(clips), rng.integers(0, clips, 10)]
+    logits = rng.normal(0, 3, (len(index), 3)).astype(np.float32)
+    verdicts = average_segments(logits, index)
+    assert verdicts.shape == (clips, 3) and verdicts.dtype == np.float32
+    for clip in range(clips):
+        together = log_softmax(logits[index == clip].astype(float), axis=1).mean(axis=0)
+        assert np.allclose(softmax(verdicts[clip]), softmax(together), atol=1e-5)
+
+
+def test_mistakes_come_surest_first():
+    table = frame(200).assign(path=lambda t: "data/raw/" + t["clip"])
+    worst = mistakes(table, 7)
+    assert list(worst) == ["clip", "path", "label", "predicted", "probability"]
+    assert len(worst) == 7
+    assert (worst["label"] != worst["predicted"]).all()
+    assert worst["probability"].is_monotonic_decreasing
+    wrong = table[table["label"] != table["predicted"]]
+    assert worst["probability"][0] == wrong[[f"p_{x}" for x in LABELS]].max(axis=None)
+    assert mistakes(table.assign(predicted=table["label"]), 7).empty
+
+
+def test_the_metric_needs_no_network(tmp_path):
+    from genrepro.training.trainer import ClipAccuracy
+
+    metric = ClipAccuracy(keep_in_memory=True)
+    assert metric.compute(predictions=[0, 1, 2, 2], references=[0, 1, 2, 0]) == {"accuracy": 0.75}
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_all_right_is_no_proof_of_a_perfect_model(right):
+    """Resampling sees no spread there; as many trials as there are groups still leave a doubt."""
+    table = frame(40, per_group=4)
+    others = {label: LABELS[(i + 1) % len(LABELS)] for i, label in enumerate(LABELS)}
+    table["predicted"] = table["label"] if right else table["label"].map(others)
+    interval = figures(table)["accuracy_by_group_interval"]
+    assert interval == wilson(10 if right else 0, 10, 0.95)
+    assert interval["high"] - interval["low"] > 0.2

@@ -1,0 +1,223 @@
+"""The model card: its metadata as the Hub reads it, its tables as they were measured."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
+
+from genrepro.core.params import load
+from genrepro.export import card
+from tests.support.loopback_publish import LoopbackPublish, problems_of
+from tests.support.samples import ROOT
+from tools import results
+
+INTERVAL = {"low": 0.745, "high": 0.891}
+NONE = {"low": None, "high": None}
+FACTS = {
+    "metrics/data.json": {
+        "corpus": {
+            "name": "gtzan",
+            "title": "GTZAN genre collection",
+            "licence": "none is stated; commercial music",
+            "repo": "marsyas/gtzan",
+            "revision": "d2146561ecc7df707d9e6b8318885fe6a39668a2",
+        },
+        "clips": 999,
+        "labels": {"blues": 100, "rock|pop": 899},
+        "seconds": 29970.0,
+        "sample_rates": {"22050": 999},
+        "groups": 0,
+        "skipped": [{"file": "jazz.00054.wav", "reason": "cannot be decoded"}],
+    },
+    "metrics/labels.json": {
+        "blues": {
+            "clips": 10,
+            "precision": 0.75,
+            "recall": 0.9,
+            "recall_interval": {"low": 0.596, "high": 0.982},
+            "f1": 0.818182,
+        },
+        "rock|pop": {
+            "clips": 0,
+            "precision": None,
+            "recall": None,
+            "recall_interval": NONE,
+            "f1": None,
+        },
+    },
+    "metrics/split.json": {
+        "protocol": "course",
+        "fold": 0,
+        "clips": {"train": 800, "validation": 99, "test": 100},
+        "known_groups": {"train": 0, "validation": 0, "test": 0},
+        "smallest_difference": None,
+        "leaks": {"test": {"groups": 79, "titles": 19, "identical": 0, "near_identical": 2}},
+    },
+    "metrics/test.json": {
+        "clips": 100,
+        "accuracy": 0.83,
+        "accuracy_interval": INTERVAL,
+        "accuracy_by_group_interval": NONE,
+        "macro_f1": 0.821234,
+        "macro_f1_interval": INTERVAL,
+        "loss": 0.612345,
+        "loss_interval": INTERVAL,
+        "calibration_error": None,
+        "calibration_error_interval": NONE,
+        "temperature": 1.2345,
+        "calibration_error_after_temperature": None,
+    },
+    "metrics/validation.json": {"accuracy": 0.8, "loss": 0.7, "clips": 99, "epoch": 2},
+    "models/backbone/source.json": {
+        "id": "ntu-spml/distilhubert",
+        "revision": "fa87d96265d6b7af66e112faff6ff44df419cec9",
+        "weights": {"model.safetensors": "0" * 64},
+    },
+    "models/finetuned/preprocessor_config.json": {"sampling_rate": 16000, "segment_seconds": 30.0},
+}
+PARAMS = load(ROOT / "params.yaml")
+CURVES = {"train/loss": [2.1], "validation/loss": [1.9, 1.2], "validation/accuracy": [0.4, 0.8]}
+
+
+@pytest.fixture
+def render(in_tmp):
+    """Write what the card reads, with changes, and return the card."""
+
+    def of(change=lambda facts: None, params=PARAMS) -> ModelCard:
+        facts = copy.deepcopy(FACTS)
+        change(facts)
+        for name, content in facts.items():
+            write(Path(name), json.dumps(content))
+        for name, values in CURVES.items():
+            rows = [f"{step}\t{value}" for step, value in enumerate(values, start=1)]
+            text = "\n".join([f"step\t{name.rsplit('/', 1)[-1]}", *rows])
+            write(results.CURVES / f"{name}.tsv", text)
+        (in_tmp / "README.md").write_text(card.text(params))
+        return ModelCard.load(in_tmp / "README.md")
+
+    return of
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def table(text: str, heading: str) -> dict[str, list[str]]:
+    """The rows of a section's table, by their first cell."""
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in section.splitlines() if line[:1] == "|"]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows[2:]}
+
+
+def test_the_metadata_is_what_the_course_s_leaderboard_reads(render):
+    data = render().data
+    result = data.eval_results[0]
+    assert result.dataset_type == "marsyas/gtzan"
+    assert (result.task_type, result.metric_type) == ("audio-classification", "accuracy")
+    assert data.datasets == ["marsyas/gtzan"]
+    assert data.base_model == data.get("finetuned_from") == "ntu-spml/distilhubert"
+    assert data.model_name == "distilhubert-finetuned-gtzan"
+    assert "audio-classification" in data.tags
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "audio-classification")
+
+
+def test_the_metadata_says_what_was_measured(render):
+    values = {result.metric_type: result.metric_value for result in render().data.eval_results}
+    test = FACTS["metrics/test.json"]
+    assert values == {"accuracy": test["accuracy"], "f1": test["macro_f1"]}
+
+
+def test_the_metadata_survives_huggingface_hub_there_and_back(render):
+    data = render().data
+    index = eval_results_to_model_index(data.model_name, data.eval_results)
+    name, results = model_index_to_eval_results(index)
+    assert (name, results) == (data.model_name, data.eval_results)
+    assert yaml.safe_load(data.to_yaml()) == data.to_dict()
+
+
+def test_huggingface_hub_has_the_card_validated(render):
+    """In a process of its own: HF_ENDPOINT is read when huggingface_hub is imported."""
+    render()
+    hub = LoopbackPublish()
+    code = "from huggingface_hub import ModelCard; ModelCard.load('README.md').validate()"
+    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+    try:
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    finally:
+        hub.close()
+    assert [problems_of(card) for card in hub.cards] == [[]]
+
+
+def test_the_tables_equal_what_was_measured(render):
+    text = render().text
+    test, rows = FACTS["metrics/test.json"], table(text, "Result")
+    for name, key in (("accuracy", "accuracy"), ("macro F1", "macro_f1")):
+        assert float(rows[name][0]) == pytest.approx(test[key], abs=5e-5)
+        assert rows[name][1] == "0.745 to 0.891"
+    assert rows["accuracy, resampled by group"] == ["0.8300", "no interval"]
+    labels = table(text, "By label")
+    assert labels["blues"] == ["10", "0.750", "0.900", "0.596 to 0.982", "0.818"]
+    assert labels["rock\\|pop"] == ["0", "–", "–", "no interval", "–"]
+    assert table(text, "Training") == {
+        "1": ["2.1000", "1.9000", "0.4000"],
+        "2": ["–", "1.2000", "0.8000"],
+    }
+
+
+def test_what_is_undefined_is_a_dash_and_nothing_else(render):
+    text = render().content
+    assert not re.search(r"\b(nan|None|inf|null|True|False)\b", text)
+    assert "expected calibration error | – | no interval" in text
+
+
+def test_leaks_licence_and_limits_are_told(render):
+    text = render().text
+    assert "- 79 test clips share their artist" in text
+    assert "- 2 test clips hold the same recording" in text
+    assert "none is stated; commercial music" in text
+    assert "1 files of the corpus could not be used" in text
+    assert "Who made a clip is not known" in text
+
+
+def test_a_folder_s_model_tells_no_path_and_claims_no_base(render):
+    def local(facts: dict) -> None:
+        facts["models/backbone/source.json"] = {
+            "id": "/home/ada/models/whisper-tiny-en",
+            "revision": None,
+            "weights": None,
+        }
+        facts["metrics/data.json"]["corpus"] |= {"repo": None, "revision": None, "licence": None}
+
+    made = render(local)
+    assert made.data.base_model is None
+    assert made.data.datasets is None
+    assert made.data.model_name == "whisper-tiny-en-trained-gtzan"
+    assert "/home/ada" not in made.content
+    assert "not known: find out" in made.text
+    assert "- learning_rate: 0.001" in made.text
+    assert "scratch_learning_rate" not in made.text
+
+
+def test_a_probe_tells_its_penalty_and_nothing_of_epochs_and_rates(render, monkeypatch):
+    def probed(facts: dict) -> None:
+        chosen = facts["metrics/validation.json"]
+        del chosen["epoch"]
+        chosen["penalty"] = 31.622776601683793
+
+    monkeypatch.setattr(sys.modules[__name__], "CURVES", {n: v[:1] for n, v in CURVES.items()})
+    train = PARAMS.train.model_copy(update={"probe": True, "freeze": "backbone", "layers": 1})
+    text = render(probed, PARAMS.model_copy(update={"train": train})).text
+    assert table(text, "Training") == {"31.6228": ["2.1000", "1.9000", "0.4000"]}
+    assert "the L2 penalty was chosen on" in text and "- layers: 1" in text
+    assert "learning_rate" not in text and "Epoch" not in text

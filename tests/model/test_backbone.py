@@ -1,0 +1,209 @@
+"""Backbones of three kinds, with weights and without: made ready for a corpus, and exported."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from genrepro.core.errors import PipelineError
+from genrepro.core.params import load
+from genrepro.encoding.extractor import adapt, extract_segments, load_extractor
+from genrepro.export import onnx
+from genrepro.model import backbone
+from genrepro.model.inference import segment_logits
+from tests.support.samples import ROOT, tiny_backbone, tone
+
+LABELS = ["high", "low", "middle"]
+PARAMS = load(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="module", params=["hubert", "ast", "whisper"])
+def kind(request, tmp_path_factory):
+    """A backbone's folder, its extractor adapted to clips of 2 s, and segments of one."""
+    folder = tiny_backbone(request.param, tmp_path_factory.mktemp(request.param))
+    extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=2.0)
+    segments = [extract_segments(extractor, tone(f, 2.0))[0] for f in (220, 440, 880)]
+    return request.param, folder, extractor, segments
+
+
+def built(folder, extractor, seed=42, **changed):
+    train = PARAMS.train.model_copy(update=changed)
+    return backbone.build(folder, LABELS, extractor, train, seed)
+
+
+def test_a_pretrained_backbone_gets_a_new_head_and_names_its_labels(kind):
+    _, folder, extractor, segments = kind
+    model, pretrained = built(folder, extractor)
+    assert pretrained and model.dtype == torch.float32
+    assert model.config.id2label == {0: "high", 1: "low", 2: "middle"}
+    assert model.config.label2id == {"high": 0, "low": 1, "middle": 2}
+    assert segment_logits(model, segments, batch_size=2).shape == (3, 3)
+
+
+def test_the_seed_decides_the_head(kind):
+    _, folder, extractor, segments = kind
+    one, same, other = (
+        segment_logits(built(folder, extractor, seed)[0], segments, 3) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(one, same) and not np.allclose(one, other)
+
+
+def test_a_model_that_was_cropped_survives_saving(kind, tmp_path):
+    _, folder, extractor, segments = kind
+    model, _ = built(folder, extractor)
+    model.save_pretrained(tmp_path)
+    loaded = backbone.load(tmp_path)
+    assert np.array_equal(segment_logits(model, segments, 3), segment_logits(loaded, segments, 3))
+
+
+def test_whisper_cropped_hears_the_start_of_what_it_heard_whole(tmp_path):
+    """Without attention between positions, it gives the whole one's first frames."""
+    folder = tiny_backbone("whisper", tmp_path)
+    whole = load_extractor(folder)
+    extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=2.0)
+    (segment,) = extract_segments(extractor, tone(440, 2.0))
+    model, _ = built(folder, extractor)
+    full, _ = built(folder, whole)
+    padded = np.pad(segment, ((0, 0), (0, 3000 - segment.shape[1]))).astype(np.float32)
+    for each in (model, full):
+        each.encoder.layers = torch.nn.ModuleList()
+    with torch.inference_mode():
+        short = model.encoder(torch.from_numpy(segment[None].astype(np.float32)))[0]
+        long = full.encoder(torch.from_numpy(padded[None]))[0]
+    inner = short.shape[1] - 1  # the last frame sees the padding through the convolution
+    assert torch.allclose(short[:, :inner], long[:, :inner], atol=1e-5)
+
+
+def test_ast_cropped_keeps_each_patch_its_position(tmp_path):
+    folder = tiny_backbone("ast", tmp_path)
+    extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=2.0)
+    full, _ = built(folder, load_extractor(folder))
+    model, _ = built(folder, extractor)
+    whole = full.audio_spectrogram_transformer.embeddings
+    part = model.audio_spectrogram_transformer.embeddings
+    rows, columns = whole.get_shape(full.config)
+    kept = part.get_shape(model.config)[1]
+    grid = whole.position_embeddings[0, 2:].reshape(rows, columns, -1)[:, :kept]
+    assert kept < columns
+    assert torch.equal(part.position_embeddings[0, 2:], grid.reshape(rows * kept, -1))
+
+
+def test_a_folder_without_weights_is_trained_from_scratch(kind, tmp_path):
+    _, folder, extractor, segments = kind
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copy(folder / name, tmp_path)
+    model, pretrained = built(tmp_path, extractor)
+    assert not pretrained and model.config.num_labels == 3
+    assert segment_logits(model, segments, 3).shape == (3, 3)
+
+
+def test_weights_that_are_not_the_config_s_are_refused(kind, tmp_path):
+    name, folder, extractor, _ = kind
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    key = "d_model" if name == "whisper" else "hidden_size"
+    (tmp_path / "config.json").write_text(json.dumps(config | {key: 2 * config[key]}))
+    with pytest.raises(PipelineError, match=r"do not fit its config\.json"):
+        built(tmp_path, extractor)
+
+
+def test_a_half_precision_checkpoint_is_trained_in_single_precision(kind, tmp_path):
+    _, folder, extractor, _ = kind
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    half, _ = built(folder, extractor)
+    half.half().save_pretrained(tmp_path)
+    assert {p.dtype for p in built(tmp_path, extractor)[0].parameters()} == {torch.float32}
+
+
+def test_what_is_frozen_does_not_train(kind):
+    name, folder, extractor, _ = kind
+    trained = {
+        what: {
+            n
+            for n, p in built(folder, extractor, freeze=what)[0].named_parameters()
+            if p.requires_grad
+        }
+        for what in ("nothing", "backbone", *(["convolutions"] if name != "ast" else []))
+    }
+    assert all(
+        parameter.startswith(("classifier", "projector")) for parameter in trained["backbone"]
+    )
+    assert trained["backbone"] < trained["nothing"]
+    if name != "ast":
+        frozen = trained["nothing"] - trained["convolutions"]
+        assert frozen and all("conv" in parameter for parameter in frozen)
+
+
+def test_the_first_layers_are_kept_as_they_were_pretrained(kind):
+    _, folder, extractor, segments = kind
+    whole, _ = built(folder, extractor)
+    first, _ = built(folder, extractor, layers=1)
+    assert first.config.num_hidden_layers == 1 and whole.config.num_hidden_layers == 2
+    kept, given = first.state_dict(), whole.state_dict()
+    body = [name for name in kept if not name.startswith(("classifier", "projector"))]
+    assert len(body) < len(given) and all(torch.equal(kept[name], given[name]) for name in body)
+    assert segment_logits(first, segments, 8).shape == (len(segments), 3)
+    with pytest.raises(PipelineError, match="the backbone has 2 layers"):
+        built(folder, extractor, layers=3)
+
+
+def test_what_a_backbone_does_not_have_is_said(tmp_path):
+    folder = tiny_backbone("ast", tmp_path)
+    extractor = load_extractor(folder)
+    with pytest.raises(PipelineError, match="no convolutional encoder"):
+        built(folder, extractor, freeze="convolutions")
+    with pytest.raises(PipelineError, match="weighted_layer_sum does not exist"):
+        built(folder, extractor, weighted_layer_sum=True)
+
+
+def test_a_model_that_is_no_audio_classifier_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(PipelineError, match="no audio classifier for a bert model"):
+        built(tmp_path, None)
+
+
+def test_a_verdict_does_not_depend_on_what_shares_the_batch(kind):
+    name, folder, extractor, _ = kind
+    model, _ = built(folder, extractor)
+    lengths = (1.0, 2.0, 1.5, 2.0, 1.0) if name == "hubert" else (2.0,) * 5
+    segments = [extract_segments(extractor, tone(300, s, seed=n))[0] for n, s in enumerate(lengths)]
+    together = segment_logits(model, segments, batch_size=5)
+    alone = np.concatenate([segment_logits(model, [segment], 1) for segment in segments])
+    assert np.abs(together - alone).max() < 1e-5
+
+
+def test_onnx_gives_the_same_logits_for_other_batches_and_lengths(kind, tmp_path):
+    name, folder, extractor, segments = kind
+    model, _ = built(folder, extractor)
+    onnx.export(model.eval(), segments[0], tmp_path / "model.onnx")
+    onnx.quantize(tmp_path / "model.onnx", tmp_path / "model_int8.onnx")
+    batches = [segments[:1], segments]
+    if name == "hubert":
+        batches.append([extract_segments(extractor, tone(300, 1.3))[0]])
+    for path, tolerance in (("model.onnx", 1e-5), ("model_int8.onnx", 5e-2)):
+        session = onnx.session(tmp_path / path)
+        assert session.get_inputs()[0].name == model.main_input_name
+        for batch in batches:
+            got = onnx.logits(session, np.stack(batch))
+            assert np.abs(got - segment_logits(model, batch, 8)).max() < tolerance
+
+
+def test_onnx_files_hold_no_path_of_the_machine_that_wrote_them(tmp_path):
+    folder = tiny_backbone("ast", tmp_path)
+    extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=1.0)
+    model, _ = built(folder, extractor)
+    onnx.export(model.eval(), extract_segments(extractor, tone(300, 1.0))[0], tmp_path / "m.onnx")
+    written = (tmp_path / "m.onnx").read_bytes()
+    assert b".py" not in written and str(ROOT).encode() not in written
+
+
+def test_onnx_attention_does_not_look_for_nan(tmp_path):
+    folder = tiny_backbone("ast", tmp_path)
+    extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=1.0)
+    model, _ = built(folder, extractor)
+    usual = model.config._attn_implementation
+    onnx.export(model.eval(), extract_segments(extractor, tone(300, 1.0))[0], tmp_path / "m.onnx")
+    assert b"IsNaN" not in (tmp_path / "m.onnx").read_bytes()
+    assert model.config._attn_implementation == usual != "eager"

@@ -1,0 +1,93 @@
+"""What DVC's users expect to work: a shared remote, a queue of experiments, a registry."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+
+import pytest
+import yaml
+
+from tests.support import pipeline_repo
+from tests.support.pipeline_repo import STAGES, Clone, ran
+from tests.support.samples import ROOT
+
+RATES = ["0.001", "0.0003", "0.00001"]  # one more than there are workers
+
+
+@pytest.fixture(scope="module")
+def mine(repo, tmp_path_factory) -> Clone:
+    """A clone whose results are in a remote, too; its last commit names that."""
+    place = tmp_path_factory.mktemp("mine")
+    clone = repo.copy(place / "repo")
+    clone.dvc("remote", "add", "--default", "shared", str(place / "remote"))
+    clone.dvc("push")
+    clone.commit("A remote")
+    return clone
+
+
+def test_a_colleague_pulls_and_has_nothing_to_run(mine, tmp_path):
+    mine.git("clone", "--quiet", str(mine.path), str(tmp_path / "theirs"))
+    theirs = Clone(tmp_path / "theirs")
+    assert not (theirs.path / "export").exists()
+    theirs.dvc("pull")
+    assert ran(theirs.dvc("repro")) == []
+    for name in ("model.safetensors", "config.json", "README.md"):
+        assert (theirs.path / "export" / name).read_bytes() == (
+            mine.path / "export" / name
+        ).read_bytes()
+    assert theirs.git("status", "--porcelain") == ""
+
+
+def test_a_queue_of_three_is_worked_off_by_two_and_summarised(repo, tmp_path):
+    clone = repo.copy(tmp_path / "repo")
+    choices = f"train.scratch_learning_rate={','.join(RATES)}"
+    clone.dvc("exp", "run", "--queue", "-S", choices, "-S", "train.epochs=1", "evaluate")
+    clone.dvc("queue", "start", "-j", "2")
+    wait_for_queue(clone)
+    status = clone.dvc("queue", "status")
+    assert status.count("Success") == len(RATES), status + clone.dvc("queue", "logs", ok=False)
+    summary = clone.run("python", "-m", "tools.summary", "--format", "json")
+    recipes = json.loads(summary.stdout)
+    assert len(recipes) == len(RATES)
+    best = recipes[0]
+    assert best["accuracy"] == max(recipe["accuracy"] for recipe in recipes)
+    assert best["accuracy_interval"]["low"] <= best["accuracy"]
+    assert best["recipe"].keys() == {"train.scratch_learning_rate"}
+    assert clone.git("status", "--porcelain") == ""  # the working copy is left alone
+
+
+def wait_for_queue(clone: Clone) -> None:
+    """Until none waits or runs; asked in this process, as a `dvc` takes a core for a second."""
+    deadline = time.monotonic() + 500
+    while {"Queued", "Running"} & set(clone.queue()):
+        assert time.monotonic() < deadline, clone.queue()
+        time.sleep(1)
+
+
+def test_a_corpus_outside_works_in_a_workspace_of_its_own_by_its_whole_path(tmp_path):
+    """A path like ../corpus leads elsewhere from the folder in which --temp and --queue run."""
+    outside = tmp_path / "outside"
+    clone = pipeline_repo.clone(tmp_path / "repo")
+    shutil.move(clone.path / pipeline_repo.CORPUS, outside)
+    clone.set(**{"data.corpus": "../outside"})
+    clone.commit("The corpus is elsewhere")
+    target = ("exp", "run", "--temp", "-S")
+    assert "outside" in clone.dvc(*target, "data.corpus=../outside", "prepare", ok=False)
+    said = clone.dvc(*target, f"data.corpus={outside}", "prepare")
+    assert ran(said) == ["fetch_data", "prepare"]
+
+
+def test_a_tag_in_the_registry_fetches_the_model_alone(mine, tmp_path):
+    mine.git("tag", "--annotate", "music-genres@v1.0.0", "--message", "The first")
+    words = ("artifacts", "get", str(mine.path), "music-genres", "--rev", "v1.0.0")
+    Clone(tmp_path).dvc(*words, "-o", "model")
+    files = sorted((mine.path / "export").iterdir())
+    assert [path.name for path in sorted((tmp_path / "model").iterdir())] == [
+        file.name for file in files
+    ]
+    for file in files:
+        assert (tmp_path / "model" / file.name).read_bytes() == file.read_bytes()
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    assert pipeline["artifacts"]["music-genres"]["path"] in pipeline["stages"][STAGES[-1]]["outs"]

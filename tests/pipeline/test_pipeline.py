@@ -1,0 +1,141 @@
+"""`dvc repro` for real: what runs, what does not run again, and what is said when it cannot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+
+import pytest
+import yaml
+
+from tests.support import pipeline_repo
+from tests.support.pipeline_repo import STAGES, Clone, ran
+
+
+@pytest.fixture(scope="module")
+def spare(repo, tmp_path_factory) -> Clone:
+    """A copy of `repo` in which each test leaves params.yaml and the results as they were."""
+    return repo.copy(tmp_path_factory.mktemp("spare") / "repo")
+
+
+def test_everything_runs_once_and_then_nothing_does(repo):
+    assert ran((repo.path.parent / "said").read_text()) == STAGES
+    start = time.perf_counter()
+    again = repo.dvc("repro")
+    assert time.perf_counter() - start < 10  # 3 s on two idle cores
+    assert ran(again) == []
+    assert "up to date" in again
+    assert repo.git("status", "--porcelain") == ""
+
+
+AFFECTED = {
+    "train.epochs=1": ["train", "export"],
+    "train.weight_decay=0.1": ["train", "export"],
+    "split.fold=1": ["prepare"],
+    "split.validation=0.2": ["prepare"],
+    "encode.segment_seconds=0.5": ["encode", "export"],
+    "encode.normalize=false": ["encode", "export"],
+    "export.int8=false": ["export"],
+    "evaluate.mistakes=3": ["evaluate", "export"],
+    "evaluate.confidence=0.9": ["evaluate", "export"],
+    "model.revision=main": ["fetch_model"],
+    "data.name_pattern='(?P<group>.*)'": ["fetch_data"],
+    "seed=1": ["prepare", "train", "evaluate", "export"],
+}
+
+
+@pytest.mark.parametrize("change", AFFECTED)
+def test_a_parameter_affects_the_stages_that_read_it(spare, change):
+    before = (spare.path / "params.yaml").read_text()
+    key, value = change.split("=", 1)
+    spare.set(**{key: yaml.safe_load(value)})
+    assert spare.changed() == AFFECTED[change]
+    (spare.path / "params.yaml").write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "target", "rerun"),
+    [
+        ("split.fold", 1, ["prepare", "encode"], ["prepare"]),
+        ("encode.segment_seconds", 0.5, ["prepare", "encode"], ["encode"]),
+        ("export.int8", False, [], ["export"]),
+    ],
+)
+def test_a_change_reruns_what_it_affects_and_no_more(repo, tmp_path, key, value, target, rerun):
+    changed = repo.copy(tmp_path / "repo")
+    changed.set(**{key: value})
+    assert ran(changed.dvc("repro", *target)) == rerun
+    assert ran(changed.dvc("repro", *target)) == []
+
+
+def test_an_experiment_is_run_shown_and_compared(repo, tmp_path):
+    tried = repo.copy(tmp_path / "repo")
+    said = tried.dvc("exp", "run", "-n", "half", "-S", "train.batch_size=4")
+    assert ran(said) == ["train", "evaluate", "export"]
+    assert "train.batch_size" in tried.dvc("params", "diff")
+    rows = json.loads(tried.run("dvc", "metrics", "diff", "--all", "--json").stdout)
+    files = rows.get("diff", rows)
+    assert files["metrics/test.json"]["accuracy"].keys() >= {"old", "new"}
+    table = tried.run("dvc", "exp", "show", "--csv").stdout.splitlines()
+    columns = table[0].split(",")
+    assert {"train.batch_size", "accuracy"} <= {name.rsplit(":", 1)[-1] for name in columns}
+    batch = next(i for i, name in enumerate(columns) if name.endswith("train.batch_size"))
+    found = {row.split(",")[0]: row.split(",")[batch] for row in table[1:]}
+    assert "4" in found.values() and "8" in found.values()
+    assert "half" in tried.dvc("exp", "list")
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Clone:
+    """A clone in which nothing has run yet."""
+    return pipeline_repo.clone(tmp_path_factory.mktemp("fresh") / "repo")
+
+
+def remove_labels(clone: Clone, *labels: str) -> None:
+    for label in labels:
+        shutil.rmtree(clone.path / pipeline_repo.CORPUS / label)
+
+
+def leave_two(clone: Clone) -> None:
+    for file in sorted((clone.path / pipeline_repo.CORPUS / "low").iterdir())[2:]:
+        file.unlink()
+
+
+MISTAKES = {
+    "an empty corpus": (lambda c: remove_labels(c, "low", "middle", "high"), "holds no clip"),
+    "one label": (lambda c: remove_labels(c, "low", "high"), "a single label, 'middle'"),
+    "too few clips": (leave_two, "label 'low'; the label has 2 clip(s)"),
+    "an unknown key": (lambda c: c.set(**{"train.epoch": 3}), "(did you mean epochs?)"),
+    "an impossible value": (lambda c: c.set(**{"split.fold": 9}), "fold must be below folds"),
+    "no such corpus": (lambda c: c.set(**{"data.corpus": "nowhere"}), "nowhere"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence_and_leaves_nothing_half_written(fresh, tmp_path, mistake):
+    make, said = MISTAKES[mistake]
+    clone = fresh.copy(tmp_path / "repo")
+    make(clone)
+    failed = clone.run("dvc", "repro", "prepare", ok=False)
+    assert failed.returncode != 0
+    assert "Traceback" not in failed.stdout + failed.stderr
+    errors = [line for line in failed.stderr.splitlines() if line.lower().startswith("error: ")]
+    assert said in failed.stderr
+    assert len(errors) <= 2, errors  # the stage's sentence, and DVC's which names the stage
+    left = {path.name for path in (clone.path / "data").glob("*")}
+    whole = {"raw", "clips.csv", "fingerprints.parquet"}
+    assert left == (whole if mistake == "too few clips" else set())
+
+
+def test_another_folder_another_clock_and_one_process_give_the_same_bytes(repo, fresh, tmp_path):
+    other = fresh.copy(tmp_path / "deeper" / "elsewhere")
+    other.env = {"GENREPRO_WORKERS": "1", "PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo"}
+    other.dvc("repro")
+    assert outputs(other) == outputs(repo)
+
+
+def outputs(clone: Clone) -> dict[str, str]:
+    lock = (clone.path / "dvc.lock").read_text()
+    assert set(yaml.safe_load(lock)["stages"]) == set(STAGES)
+    return pipeline_repo.hashes(lock)

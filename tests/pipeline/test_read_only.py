@@ -1,0 +1,83 @@
+"""A folder that may not be written: one sentence that names it; mended, the stage does its work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from genrepro.core import errors, files
+from tests.support.pipeline_repo import Clone
+from tests.support.torture_place import Place
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Let nothing be written to a folder: by permissions, or for root by a mount, or a flag."""
+    if os.geteuid() != 0:  # root may write whatever the permissions say
+        folder.chmod(0o555)
+        try:
+            yield
+        finally:
+            folder.chmod(0o755)
+    elif done("mount", "--bind", folder, folder):
+        try:
+            assert done("mount", "-o", "remount,ro,bind", folder)
+            yield
+        finally:
+            done("umount", folder)
+    elif done("chattr", "+i", folder):
+        try:
+            yield
+        finally:
+            done("chattr", "-i", folder)
+    else:
+        pytest.skip("root, who may neither mount nor set flags here, can write everywhere")
+
+
+def done(*command: str | Path) -> bool:
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def repo(repo, tmp_path_factory) -> Clone:
+    """A copy of the shared one, to remove outputs from."""
+    return repo.copy(tmp_path_factory.mktemp("read-only") / "repo")
+
+
+@pytest.mark.parametrize(
+    ("stage", "folder", "place"),
+    [
+        ("fetch_data", ".resume", ".resume/fetch_data.lock"),
+        ("fetch_data", "data", "data/.raw.part"),
+        ("prepare", "metrics", "metrics/.split.json.part"),
+        ("train", "models", "models/.finetuned.part"),
+    ],
+)
+def test_a_read_only_folder_is_one_sentence_that_names_it(repo, stage, folder, place):
+    here = Place(repo.path, through_dvc=False)
+    whole = here.hashes(stage)
+    (repo.path / folder).mkdir(exist_ok=True)
+    here.remove_outputs(stage)  # as DVC does
+    with read_only(repo.path / folder):
+        failed = repo.run("python", "-m", f"stages.{stage}", ok=False)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(f"error: {place}: ") and failed.stderr.count("\n") == 1
+
+    here.remove_outputs(stage)
+    mended = repo.run("python", "-m", f"stages.{stage}")
+    assert here.hashes(stage) == whole
+    if stage == "train":  # the hours before its last write are not lost
+        assert "going on from checkpoint-" in mended.stdout
+
+
+def test_a_folder_that_cannot_be_removed_is_named_itself(in_tmp):
+    (in_tmp / "data/encoded").mkdir(parents=True)
+    (in_tmp / "data/encoded/shard").touch()
+    with read_only(in_tmp / "data/encoded"), pytest.raises(OSError) as caught:
+        files.remove(Path("data/encoded"))
+    assert errors.disk_fault(caught.value).startswith("data/encoded: ")

@@ -1,0 +1,226 @@
+"""The readers of foreign bytes, each with sound files for `fuzz` to damage.
+
+A function yields sound contents, and for each what reads them: it gives "read" or "set aside", or
+raises. Between two yields it puts back what it changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi")
+)
+Reader = Callable[[bytes], str]
+Sources = Iterator[tuple[bytes, Reader]]
+
+
+def tarball(folder: Path) -> Sources:
+    from genrepro.corpus import archive
+    from genrepro.corpus.shelf import Shelf
+
+    def read(content: bytes) -> str:
+        shutil.rmtree(folder / "raw", ignore_errors=True)
+        (folder / "x.tar").write_bytes(content)
+        shelf = Shelf(folder / "raw")
+        archive.unpack(folder / "x.tar", shelf)
+        return "set aside" if shelf.skipped else "read"
+
+    sound = wav(folder)
+    for mode in ("w", "w:gz", "w:bz2"):
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode=mode) as archive_file:
+            for name in ("a/1.wav", "a/2.wav", "b/3.wav"):
+                member = tarfile.TarInfo(name)
+                member.size = len(sound)
+                archive_file.addfile(member, io.BytesIO(sound))
+        yield packed.getvalue(), read
+
+
+def parquet(folder: Path) -> Sources:
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    from genrepro.corpus import parquet
+    from genrepro.corpus.card import Parquet
+    from genrepro.corpus.shelf import Shelf
+
+    card = Parquet(kind="parquet", repo="a/b", revision="0" * 40, files="*.parquet")
+    parquet.hub.fetch_matching = lambda *_: folder / "hub"
+    (folder / "hub").mkdir()
+
+    def read(content: bytes) -> str:
+        shutil.rmtree(folder / "raw", ignore_errors=True)
+        (folder / "hub/x.parquet").write_bytes(content)
+        shelf = Shelf(folder / "raw")
+        parquet.take(card, shelf)
+        return "set aside" if shelf.skipped else "read"
+
+    audio = [{"bytes": wav(folder), "path": f"{n}.wav"} for n in range(6)]
+    table = pa.table({"audio": audio, "label": ["a", "b"] * 3})
+    for compression in ("snappy", "none"):
+        written = io.BytesIO()
+        write_table(table, written, compression=compression)
+        yield written.getvalue(), read
+
+
+def audio(folder: Path) -> Sources:
+    import soundfile
+
+    from genrepro.audio import AudioFault
+    from genrepro.audio import read as decode
+    from genrepro.corpus.inspection import inspect_clip
+
+    noise = np.random.default_rng(0).normal(0, 0.1, (8000, 2))
+    for extension in ("wav", "flac", "ogg", "mp3"):
+        path = folder / f"x.{extension}"
+        soundfile.write(path, noise, 16_000)
+
+        def read(content: bytes, path: Path = path) -> str:
+            path.write_bytes(content)
+            with contextlib.suppress(AudioFault):
+                decode(path, 30.0)
+            return "set aside" if isinstance(inspect_clip(path), str) else "read"
+
+        yield path.read_bytes(), read
+
+
+def model_folder(folder: Path, name: str) -> Reader:
+    from genrepro import pretrained
+    from genrepro.core.params import Model
+
+    def read(content: bytes) -> str:
+        shutil.rmtree(folder / "taken", ignore_errors=True)
+        (folder / "model" / name).write_bytes(content)
+        model = Model(id=str(folder / "model"), revision=None, allow_pickle=False)
+        pretrained.take(model, folder / "taken")
+        return "read"
+
+    return read
+
+
+def safetensors(folder: Path) -> Sources:
+    from safetensors.numpy import save
+
+    shutil.copytree(ROOT / "backbones/tiny-ast", folder / "model")
+    weights = {f"layer.{number}": np.ones((4, 4)) for number in range(20)}
+    yield save(weights), model_folder(folder, "model.safetensors")
+
+
+def model_json(folder: Path) -> Sources:
+    shutil.copytree(ROOT / "backbones/tiny-ast", folder / "model")
+    for name in ("config.json", "preprocessor_config.json"):
+        yield (folder / "model" / name).read_bytes(), model_folder(folder, name)
+        shutil.copy(ROOT / "backbones/tiny-ast" / name, folder / "model")
+    index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
+    yield json.dumps(index).encode(), model_folder(folder, "model.safetensors.index.json")
+
+
+def card(folder: Path) -> Sources:
+    from genrepro.corpus.card import Generated, load_card
+
+    def read(content: bytes) -> str:
+        (folder / "corpus.yaml").write_bytes(content)
+        found = load_card(folder)
+        if isinstance(found, Generated):
+            from genrepro.corpus.demo.composer import check
+
+            check(found.model_dump())
+        return "read"
+
+    for name in ("demo", "gtzan"):
+        yield (ROOT / "corpora" / name / "corpus.yaml").read_bytes(), read
+    yield b"kind: parquet\nrepo: a/b\nrevision: " + b"0" * 40 + b"\nfiles: ['*.parquet']\n", read
+    yield BOMB.encode() + b"kind: folder\npath: *i\n", read
+
+
+def facts(folder: Path) -> Sources:
+    from genrepro.corpus.facts import read_table
+
+    def read(content: bytes) -> str:
+        (folder / "facts.csv").write_bytes(content)
+        read_table(folder / "facts.csv")
+        return "read"
+
+    lines = ["clip,group,title,part"] + [f'c{n},g{n % 3},"a, ""t""",train' for n in range(30)]
+    yield "\n".join(lines).encode(), read
+    yield "\r\n".join(lines).encode("utf-8-sig"), read
+
+
+def params(folder: Path) -> Sources:
+    from genrepro.core.params import load
+
+    def read(content: bytes) -> str:
+        (folder / "params.yaml").write_bytes(content)
+        load(folder / "params.yaml")
+        return "read"
+
+    yield (ROOT / "params.yaml").read_bytes(), read
+
+
+def encoded(folder: Path) -> Sources:
+    from genrepro.encoding.store import Encoded, write_index, write_shard
+
+    shard = folder / "data-00000-of-00001.arrow"
+    rows = [(f"c{n}", 0, np.ones((30, 8), np.float16)) for n in range(5)]
+    write_shard(shard, rows, "input_values", 2)
+    write_index(folder, [shard])
+    for path in (shard, folder / "state.json"):
+        whole = path.read_bytes()
+
+        def read(content: bytes, path: Path = path) -> str:
+            path.unlink()  # the old one is still mapped
+            path.write_bytes(content)
+            opened = Encoded.open(folder)
+            [opened[row].sum() for row in range(len(opened))]
+            return "read"
+
+        yield whole, read
+        path.write_bytes(whole)
+
+
+def extractor(folder: Path) -> Sources:
+    from genrepro.core.params import load
+    from genrepro.encoding.extractor import adapt, load_extractor
+
+    encode = load(ROOT / "params.yaml").encode
+
+    def read(content: bytes) -> str:
+        (folder / "preprocessor_config.json").write_bytes(content)
+        adapt(load_extractor(folder), encode, longest_seconds=1.0)
+        return "read"
+
+    yield (ROOT / "backbones/tiny-ast/preprocessor_config.json").read_bytes(), read
+
+
+def config(folder: Path) -> Sources:
+    from genrepro.core.params import load
+    from genrepro.encoding.extractor import load_extractor
+    from genrepro.model import backbone
+
+    train = load(ROOT / "params.yaml").train
+    extractor = load_extractor(ROOT / "backbones/tiny-ast")
+
+    def read(content: bytes) -> str:
+        (folder / "config.json").write_bytes(content)
+        backbone.build(folder, ["a", "b"], extractor, train, seed=0)
+        return "read"
+
+    yield (ROOT / "backbones/tiny-ast/config.json").read_bytes(), read
+
+
+def wav(folder: Path) -> bytes:
+    import soundfile
+
+    noise = np.random.default_rng(0).normal(0, 0.1, 4000)
+    soundfile.write(folder / "sound.wav", noise, 16_000)
+    return (folder / "sound.wav").read_bytes()

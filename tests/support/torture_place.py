@@ -1,0 +1,187 @@
+"""A copy of this working tree with a corpus of tones, whose stages are run, killed and compared."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import yaml
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from voluptuous import Invalid
+
+ROOT = Path(__file__).parents[2]
+RATE = 16_000
+PITCHES = {"low": 220.0, "middle": 880.0, "high": 3520.0}
+SMALL = {"data": {"corpus": "corpora/tones"}, "train": {"epochs": 4}}
+SMALL |= {"evaluate": {"bootstrap": 200}}
+PATIENCE = 600  # seconds for one stage, however loaded the machine is
+
+
+class Differs(Exception):
+    """A run after a kill failed, or gave other bytes than the undisturbed one."""
+
+
+def copy_tree(target: Path) -> Path:
+    """Copy what Git tracks or would, as it is in the working tree, into a repository of its own."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        made = name == "dvc.lock" or name.startswith(("metrics/", "data/"))
+        if (ROOT / name).is_file() and not made:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    write_corpus(target / "corpora/tones")
+    params = yaml.safe_load((target / "params.yaml").read_text())
+    for section, values in SMALL.items():
+        params[section] |= values
+    (target / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
+        subprocess.run([*git, *command], cwd=target, check=True)
+    return target
+
+
+def write_corpus(folder: Path, clips: int = 12, seconds: float = 1.0) -> None:
+    """Three labels by pitch: <label>/<label>.NN.wav."""
+    for label, pitch in PITCHES.items():
+        (folder / label).mkdir(parents=True)
+        for number in range(clips):
+            time_axis = np.arange(round(seconds * RATE)) / RATE
+            noise = np.random.default_rng(number).normal(0, 0.02, len(time_axis))
+            wave = 0.4 * np.sin(2 * np.pi * pitch * (1 + number / 50) * time_axis) + noise
+            soundfile.write(folder / label / f"{label}.{number:02d}.wav", wave, RATE)
+
+
+class Place:
+    """A copy of the project that stages are run and killed in."""
+
+    def __init__(self, root: Path, through_dvc: bool = True) -> None:
+        self.root, self.through_dvc = root, through_dvc
+        self.stages: dict[str, dict] = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+        self.log = root.parent / f"{root.name}.log"
+
+    def outputs(self, stage: str) -> list[str]:
+        """The paths of a stage's outputs, without its speed."""
+        kinds = (self.stages[stage].get(kind, []) for kind in ("outs", "metrics", "plots"))
+        entries = [entry for kind in kinds for entry in kind]
+        paths = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+        return [path for path in paths if not path.startswith("metrics/speed/")]
+
+    def start(self, stage: str, **environment: str) -> subprocess.Popen:
+        """Start a stage in a process group of its own; what it prints goes to `self.log`."""
+        given = {"HF_HUB_OFFLINE": "1", "DVC_NO_ANALYTICS": "1"} | environment
+        with self.log.open("wb") as log:
+            return subprocess.Popen(
+                self._command(stage),
+                cwd=self.root,
+                env=os.environ | given,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_for(self, words: str, process: subprocess.Popen) -> None:
+        """Wait until the stage has printed `words`, or has ended."""
+        while process.poll() is None and words not in self.said():
+            time.sleep(0.005)
+
+    def run(self, stage: str, kill_after: float | None = None) -> float | None:
+        """Run one stage to its end: the seconds it took; None if it was killed.
+
+        Args:
+            kill_after: seconds after the stage's own command began.
+
+        Raises:
+            Differs: it ended with an error, or did not end.
+        """
+        lock = self.root / "dvc.lock"
+        self.lock = lock.read_text() if lock.exists() else ""
+        process = self.start(stage)
+        if self.through_dvc:
+            self.wait_for(f"> python -m stages.{stage}\n", process)
+        start = time.perf_counter()
+        try:
+            process.wait(PATIENCE if kill_after is None else kill_after)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if kill_after is None:
+                raise Differs(f"{stage} did not end in {PATIENCE} s") from None
+            return None
+        if process.returncode:
+            raise Differs(f"{stage} ended with {process.returncode}:\n{self.said()[-3000:]}")
+        return time.perf_counter() - start
+
+    def _command(self, stage: str) -> list[str]:
+        if self.through_dvc:
+            return [sys.executable, "-m", "dvc", "repro", "--no-run-cache", "-s", stage]
+        return [sys.executable, "-m", f"stages.{stage}"]
+
+    def put_back(self, stage: str, keep_outputs: bool) -> None:
+        """As if `stage` had never run; its outputs may lie about, for DVC to delete."""
+        if self.through_dvc:
+            lock = yaml.safe_load((self.root / "dvc.lock").read_text())
+            lock["stages"].pop(stage, None)
+            (self.root / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+        if not keep_outputs:
+            self.remove_outputs(stage)
+
+    def mend_lock(self) -> bool:
+        """Put dvc.lock back, as `git checkout` does, if DVC, which writes it in place, cut it."""
+        lock = self.root / "dvc.lock"
+        try:
+            if lock.exists():
+                COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(lock.read_text()))
+        except (yaml.YAMLError, Invalid):
+            lock.write_text(self.lock)
+            return True
+        return False
+
+    def remove_outputs(self, stage: str) -> None:
+        for path in map(self.root.joinpath, self.outputs(stage)):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def left_behind(self, stage: str) -> bool:
+        """Whether some of a stage's outputs, or a draft of one, or unfinished work is there."""
+        outputs = [self.root / path for path in self.outputs(stage)]
+        drafts = [path.with_name(f".{path.name}.part") for path in outputs]
+        unfinished = self.root / ".resume" / stage
+        return any(path.exists() for path in outputs + drafts) or any(unfinished.rglob("*.*"))
+
+    def hashes(self, stage: str) -> dict[str, str]:
+        """Each output: the SHA-256 of its files and names, and what dvc.lock says of it."""
+        found = {path: tree_sha256(self.root / path) for path in self.outputs(stage)}
+        if self.through_dvc:
+            lock = yaml.safe_load((self.root / "dvc.lock").read_text())["stages"][stage]
+            found |= {f"dvc.lock: {out['path']}": out["md5"] for out in lock["outs"]}
+        return {key: value for key, value in found.items() if "metrics/speed/" not in key}
+
+
+def tree_sha256(path: Path) -> str:
+    """One hash for a file or for all files of a folder with their names."""
+    if not path.exists():
+        return "nothing there"
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()

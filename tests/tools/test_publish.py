@@ -1,0 +1,220 @@
+"""tools.publish with the real huggingface_hub against a Hub on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import EvalResult, ModelCardData
+
+from tests.support.loopback_publish import READ_ONLY, TOKEN, LoopbackPublish
+from tests.support.samples import ROOT
+
+REPO = "ada/distilhubert-finetuned-gtzan"
+CURVES = "metrics/train/plots/metrics"
+MADE = {
+    "export/config.json": b'{"model_type": "hubert"}',
+    "export/preprocessor_config.json": b"{}",
+    "export/model.safetensors": bytes(range(256)) * 500,
+    "export/onnx/model.onnx": b"onnx" * 5000,
+    "export/heard.wav": b"RIFF",  # nothing puts audio there; were it there, it would stay
+    "metrics/labels.json": b"{}",
+    "metrics/plots/confusion.csv": b"label,predicted\n",
+    "metrics/plots/mistakes.csv": b"clip,path,label,predicted,probability\n",
+    f"{CURVES}/train/loss.tsv": b"step\tloss\n1\t2.1\n",
+    f"{CURVES}/validation/accuracy.tsv": b"step\taccuracy\n1\t0.5\n",
+    "data/raw/rock/rock.00000.wav": b"RIFF",
+}
+SENT = {
+    "README.md": "export/README.md",
+    "config.json": "export/config.json",
+    "preprocessor_config.json": "export/preprocessor_config.json",
+    "model.safetensors": "export/model.safetensors",
+    "onnx/model.onnx": "export/onnx/model.onnx",
+    "metrics/test.json": "metrics/test.json",
+    "metrics/labels.json": "metrics/labels.json",
+    "metrics/plots/confusion.csv": "metrics/plots/confusion.csv",
+    "curves/train/loss.tsv": f"{CURVES}/train/loss.tsv",
+    "curves/validation/accuracy.tsv": f"{CURVES}/validation/accuracy.tsv",
+}
+
+
+@pytest.fixture
+def hub():
+    server = LoopbackPublish()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def run_folder(tmp_path) -> Path:
+    return make(tmp_path / "repo", "marsyas/gtzan")
+
+
+def make(folder: Path, dataset: str) -> Path:
+    """What `dvc repro` leaves behind, as far as publishing reads it."""
+    for name, content in MADE.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (folder / "metrics/test.json").write_text(json.dumps({"accuracy": 0.83}))
+    result = EvalResult("audio-classification", dataset, "GTZAN", "accuracy", 0.83)
+    data = ModelCardData(model_name="m", eval_results=[result], tags=["audio-classification"])
+    (folder / "export/README.md").write_text(f"---\n{data.to_yaml()}\n---\n\n# A model\n")
+    return folder
+
+
+@pytest.fixture
+def publish(hub, run_folder):
+    """Run `python -m tools.publish` as a person does; its exit code and what it printed."""
+
+    def call(*words: str, token: str = TOKEN, folder: Path = run_folder, **env: str):
+        environment = {name: v for name, v in os.environ.items() if not name.startswith("HF_")}
+        environment |= {
+            "PYTHONPATH": str(ROOT),
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(folder.parent / "hf"),
+            "HF_HUB_DISABLE_XET": "1",  # a Hub without Xet: plain Git LFS
+            "HF_TOKEN": token,
+        } | env
+        done = subprocess.run(
+            [sys.executable, "-m", "tools.publish", *words],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert token not in done.stdout + done.stderr or not token
+        return done
+
+    return call
+
+
+def sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence of a failure."""
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if "|" not in line]  # but for bars of progress
+    assert len(errors) == 1, done.stderr
+    assert errors[0].startswith("error: ")
+    return errors[0]
+
+
+def test_what_is_there_is_sent_byte_for_byte_and_no_audio(hub, run_folder, publish):
+    done = publish(REPO, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert f"published: {hub.url}/{REPO}" in done.stdout
+    sent = {name: data for name, data in hub.files[REPO].items() if name != ".gitattributes"}
+    assert sent == {name: (run_folder / path).read_bytes() for name, path in SENT.items()}
+    assert hub.private[REPO]
+    assert hub.cards == [(run_folder / "export/README.md").read_text()]
+    assert hub.asked["upload"] == 2  # the weights and the ONNX, as large files
+    for name in SENT:
+        assert name in done.stdout
+    assert "no audio" in done.stdout
+
+
+def test_large_files_go_by_xet_where_the_hub_has_it(hub, run_folder, publish, tmp_path):
+    hub.xet = tmp_path / "xet"
+    hub.xet.mkdir()
+    done = publish(REPO, "--yes", HF_HUB_DISABLE_XET="0")
+    assert done.returncode == 0, done.stderr
+    weights = (run_folder / "export/model.safetensors").read_bytes()
+    assert hub.files[REPO]["model.safetensors"].decode() == hashlib.sha256(weights).hexdigest()
+    assert any(path.is_file() for path in (hub.xet / "xet/xorbs").rglob("*"))
+
+
+def test_a_xet_that_fails_is_one_sentence(hub, publish):
+    assert "run the same command again" in sentence(publish(REPO, "--yes", HF_HUB_DISABLE_XET="0"))
+    assert set(hub.files[REPO]) == {".gitattributes"}
+
+
+def test_public_has_to_be_asked_for(hub, publish):
+    done = publish(REPO, "--yes", "--public")
+    assert "PUBLIC" in done.stdout
+    assert not hub.private[REPO]
+
+
+def test_nothing_is_sent_to_somebody_who_cannot_be_asked(hub, publish):
+    done = publish(REPO)
+    assert "add --yes" in sentence(done)
+    assert "model.safetensors" in done.stdout
+    assert not hub.files
+
+
+def test_a_model_of_the_demo_is_refused_unless_told_twice(hub, publish, tmp_path):
+    demo = make(tmp_path / "demo", "demo")
+    assert "--demo-too" in sentence(publish(REPO, "--yes", folder=demo))
+    assert "add --yes" in sentence(publish(REPO, "--demo-too", folder=demo))
+    assert not hub.files
+    assert publish(REPO, "--yes", "--demo-too", folder=demo).returncode == 0
+    assert REPO in hub.files
+
+
+@pytest.mark.parametrize(
+    ("token", "repo", "said"),
+    [
+        ("", REPO, "no token for the Hub is here: type `hf auth login`"),
+        ("hf_wrong", REPO, "does not know this token (HTTP 401)"),
+        (READ_ONLY, REPO, "may not write to"),
+        (TOKEN, "somebody/model", "may not write to somebody/model (HTTP 403)"),
+        (TOKEN, "model", "must look like you/"),
+        (TOKEN, "ada/a b", "must look like you/"),
+    ],
+)
+def test_a_refusal_is_one_sentence_and_leaves_nothing_there(hub, publish, token, repo, said):
+    assert said in sentence(publish(repo, "--yes", token=token))
+    assert not hub.files and not hub.blobs
+
+
+@pytest.mark.parametrize("step", ["whoami", "create", "validate", "commit"])
+def test_a_cut_connection_is_one_sentence_and_a_second_try_completes(hub, publish, step):
+    hub.cut[step] = 1
+    assert "run the same command again" in sentence(publish(REPO, "--yes"))
+    assert set(hub.files.get(REPO, {})) <= {".gitattributes"}
+    assert publish(REPO, "--yes").returncode == 0
+    assert set(SENT) <= set(hub.files[REPO])
+
+
+def test_an_upload_that_is_cut_is_tried_again_by_itself(hub, publish):
+    hub.cut["upload"] = 1
+    assert publish(REPO, "--yes").returncode == 0
+    assert hub.asked["upload"] == 3
+
+
+def test_a_hub_that_is_not_there_is_one_sentence(hub, publish):
+    said = sentence(publish(REPO, "--yes", HF_ENDPOINT="http://127.0.0.1:9"))
+    assert "the connection to http://127.0.0.1:9 failed" in said
+    assert "HF_HUB_OFFLINE" in sentence(publish(REPO, "--yes", HF_HUB_OFFLINE="1"))
+
+
+def test_a_repository_that_holds_a_model_is_replaced_only_when_told(hub, run_folder, publish):
+    hub.files[REPO] = {".gitattributes": b"", "README.md": b"old", "pytorch_model.bin": b"old"}
+    hub.private[REPO] = True
+    assert "holds 2 files" in sentence(publish(REPO, "--yes"))
+    assert hub.files[REPO]["README.md"] == b"old"
+    done = publish(REPO, "--yes", "--replace")
+    assert "Removed there, but kept in its history: pytorch_model.bin" in done.stdout
+    assert set(hub.files[REPO]) == {".gitattributes", *SENT}
+
+
+def test_a_repository_that_everybody_sees_is_not_taken_for_a_private_one(hub, publish):
+    hub.files[REPO], hub.private[REPO] = {".gitattributes": b""}, False
+    assert "everybody can see it" in sentence(publish(REPO, "--yes"))
+    assert publish(REPO, "--yes", "--public").returncode == 0
+
+
+def test_without_a_whole_run_there_is_nothing_to_publish(run_folder, publish):
+    (run_folder / "metrics/test.json").write_text(json.dumps({"accuracy": 0.5}))
+    assert "of different runs" in sentence(publish(REPO, "--yes"))
+    (run_folder / "export/model.safetensors").unlink()
+    assert "weights is missing" in sentence(publish(REPO, "--yes"))
+    shutil.rmtree(run_folder / "export")
+    assert "README.md is missing" in sentence(publish(REPO, "--yes"))

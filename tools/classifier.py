@@ -1,0 +1,219 @@
+"""An exported model and a sound file of any length: what it is, and what it is from when to when.
+
+A file is heard in passages of `max_seconds`, the length at which a clip of the corpus was cut, so
+memory stays flat. The first passage is heard as training and test clips were: on a file that is
+no longer, the verdict is the one that the test recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import softmax
+
+from genrepro import audio
+from genrepro.core.errors import PipelineError, one_line
+from genrepro.core.paths import EXPORT, PARITY
+from genrepro.core.processes import workers
+from genrepro.encoding.extractor import extract_segments, load_extractor
+
+BATCH = 16  # segments at once; changes no verdict
+EQUAL = 1e-3  # logits this near give the same probabilities to three decimals
+LEAST_REST = 0.1  # of a segment: a shorter rest of a long file is not worth a verdict of its own
+
+Logits = Callable[[list[np.ndarray]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was heard in one file.
+
+    Attributes:
+        probabilities: label -> probability, the likeliest first.
+        seconds: how much was heard.
+        spans: (segments, 2), each segment's start and end in seconds.
+        over_time: (segments, labels), probabilities in the order of `Classifier.labels`.
+        cut_short: why decoding stopped before the file's end, or None.
+    """
+
+    probabilities: dict[str, float]
+    seconds: float
+    spans: np.ndarray
+    over_time: np.ndarray
+    cut_short: str | None
+
+    @property
+    def label(self) -> str:
+        return next(iter(self.probabilities))
+
+
+class Classifier:
+    """A folder that the export stage wrote, ready to classify on this machine.
+
+    Runs in ONNX Runtime where the export measured that it gives the same, as it starts and runs
+    faster; else, and on a GPU, in PyTorch.
+
+    Raises:
+        PipelineError: the folder is not there, or the export stage did not write it.
+    """
+
+    def __init__(self, folder: Path = EXPORT, threads: int | None = None) -> None:
+        self.labels = _labels(folder)
+        self._extractor = load_extractor(folder)
+        if not hasattr(self._extractor, "segment_seconds"):
+            raise PipelineError(
+                f"{folder}/preprocessor_config.json does not say how long a segment is, so it was "
+                "not exported by this pipeline; use `transformers.pipeline` for such a model."
+            )
+        self._logits = _runtime(folder, threads or workers())
+
+    def file(self, path: Path) -> Prediction:
+        """Classify a sound file.
+
+        Raises:
+            audio.AudioFault: it is not readable as sound, or shorter than audio.MIN_SECONDS.
+        """
+        with audio.Stream(path) as stream:
+            verdict = self._heard(stream, stream.sample_rate)
+            cut_short = stream.cut_short
+        if verdict is None:
+            raise audio.AudioFault(
+                cut_short or f"at least {audio.MIN_SECONDS} s of sound are needed"
+            )
+        return Prediction(*verdict, cut_short)
+
+    def _heard(self, blocks: Iterable[np.ndarray], rate: int) -> tuple | None:
+        """The fields of a verdict on blocks of samples at `rate`, but for the last."""
+        extractor, spans, logits = self._extractor, [], []
+        length, target = extractor.segment_seconds, extractor.sampling_rate
+        for start, samples in _passages(blocks, rate, extractor.max_seconds, length):
+            wave = audio.resample(samples, rate, target)
+            segments = extract_segments(extractor, wave)
+            seconds = len(samples) / rate
+            last = max(0.0, seconds - length)
+            for number in range(len(segments)):
+                begin = start + min(number * extractor.hop_seconds, last)
+                spans.append((begin, min(begin + length, start + seconds)))
+            logits += [
+                self._logits(segments[first : first + BATCH])
+                for first in range(0, len(segments), BATCH)
+            ]
+        if not spans:
+            return None
+        each = np.concatenate(logits).astype(np.float64)
+        whole = softmax(each.mean(axis=0))  # as scoring.average_segments
+        ranked = sorted(zip(self.labels, whole.tolist()), key=lambda pair: -pair[1])
+        return dict(ranked), spans[-1][1], np.array(spans), softmax(each, axis=1)
+
+
+def _labels(folder: Path) -> list[str]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        names = config["id2label"]
+        return [names[str(index)] for index in range(len(names))]
+    except (FileNotFoundError, NotADirectoryError):
+        mend = "`dvc repro` makes it" if folder == EXPORT else "name the folder of an export"
+        raise PipelineError(f"{folder}/ holds no model: {mend}.") from None
+    except (json.JSONDecodeError, KeyError) as error:
+        raise PipelineError(
+            f"{folder}/config.json names no labels ({one_line(error)}); "
+            "make it anew with `dvc repro export`."
+        ) from None
+
+
+def _runtime(folder: Path, threads: int) -> Logits:
+    import torch  # imported by transformers' feature extractors anyway
+
+    torch.set_num_threads(threads)
+    graph = folder / "onnx/model.onnx"
+    if graph.exists() and _onnx_is_equal(folder) and not torch.cuda.is_available():
+        return _onnx_runtime(graph, threads)
+    return _torch_runtime(folder)
+
+
+def _onnx_is_equal(folder: Path) -> bool:
+    """Whether the export stage found ONNX to agree; of another folder nothing is known."""
+    if folder.resolve() != EXPORT.resolve():
+        return False
+    try:
+        measured = json.loads(PARITY.read_text(encoding="utf-8"))["onnx"]
+        return measured["same_verdicts"] == 1 and measured["largest_logit_difference"] < EQUAL
+    except (OSError, json.JSONDecodeError, KeyError):
+        return False
+
+
+def _onnx_runtime(graph: Path, threads: int) -> Logits:
+    from onnxruntime import InferenceSession, SessionOptions  # genrepro.onnx imports the exporter
+
+    options = SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda segments: np.concatenate(
+        [session.run(["logits"], {name: s[None].astype(np.float32)})[0] for s in segments]
+    )
+
+
+def _torch_runtime(folder: Path) -> Logits:
+    import torch
+
+    from genrepro.model import backbone
+    from genrepro.model.inference import segment_logits
+
+    def logits(segments: list[np.ndarray]) -> np.ndarray:
+        with _in_gpu_memory():
+            return segment_logits(model, segments, BATCH)
+
+    with _in_gpu_memory():
+        model = backbone.load(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    return logits
+
+
+@contextlib.contextmanager
+def _in_gpu_memory() -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise PipelineError(
+            "the GPU is out of memory: end what else uses it, or write CUDA_VISIBLE_DEVICES= "
+            "before the same command, which then takes the CPU."
+        ) from None
+
+
+def _passages(
+    blocks: Iterable[np.ndarray], rate: int, longest: float, segment: float
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Cut a stream of samples into passages of `longest` seconds.
+
+    The rest of a long file starts early enough to fill a segment.
+
+    Yields:
+        Where a passage starts, in seconds, and its samples at `rate`.
+    """
+    limit, whole = round(longest * rate), round(segment * rate)
+    start, held = 0, np.zeros(0, np.float32)
+    before = held
+    waiting, count = [], 0
+    for block in blocks:
+        waiting.append(block)
+        count += len(block)
+        while count >= limit:
+            held = np.concatenate(waiting)
+            before, held = held[:limit], held[limit:]
+            yield start / rate, before
+            start += limit
+            waiting, count = [held], len(held)
+    rest = np.concatenate([held[:0], *waiting])
+    if start == 0 and len(rest) >= audio.MIN_SECONDS * rate:
+        yield 0.0, rest
+    elif start and len(rest) >= LEAST_REST * whole:
+        missing = min(max(0, whole - len(rest)), len(before))
+        yield (start - missing) / rate, np.concatenate([before[len(before) - missing :], rest])

@@ -1,0 +1,84 @@
+"""What an experiment, a revision or the workspace predicted, read through DVC."""
+
+from __future__ import annotations
+
+import dvc.api
+import pandas as pd
+from dvc.exceptions import DvcException, NotDvcRepoError
+from dvc.repo import Repo
+
+from genrepro.core.errors import PipelineError, one_line
+from genrepro.core.paths import PREDICTIONS
+
+_TEXT = ("clip", "label", "group", "predicted")
+
+
+def predictions(name: str) -> pd.DataFrame:
+    """Read data/predictions.csv of an experiment, a Git revision or "workspace".
+
+    Raises:
+        PipelineError: there is no such run, or DVC's cache does not hold its predictions.
+    """
+    text = dict.fromkeys(_TEXT, str)  # a label "007" or "NA" is text
+    if name == "workspace" and not PREDICTIONS.exists():
+        raise PipelineError(f"{PREDICTIONS} is not here yet: type `dvc repro evaluate`.")
+    try:
+        if name == "workspace":
+            return pd.read_csv(PREDICTIONS, dtype=text, keep_default_na=False)
+        with dvc.api.open(PREDICTIONS.as_posix(), rev=name, encoding="utf-8") as file:
+            return pd.read_csv(file, dtype=text, keep_default_na=False)
+    except NotDvcRepoError:
+        raise PipelineError("No DVC repository is here: run from the repository's root.") from None
+    except (DvcException, OSError, ValueError) as error:  # the last where it is no such table
+        reason = one_line(error, 300)
+        raise PipelineError(
+            f"{name} has no {PREDICTIONS} that can be read ({reason}). `dvc exp list -A` names "
+            "the experiments; where one was run on another machine, type `dvc exp pull` first."
+        ) from None
+
+
+def family(names: str) -> list[pd.DataFrame]:
+    """Predictions of several runs, named with commas between: folds or seeds of one recipe.
+
+    Raises:
+        PipelineError: as `predictions`, or no run is named.
+    """
+    found = [predictions(name.strip()) for name in names.split(",") if name.strip()]
+    if not found:
+        raise PipelineError(f"{names!r} names no run: `dvc exp list -A` names the experiments.")
+    return found
+
+
+def experiments() -> list[str]:
+    """Names of the experiments that grew from the current commit, sorted.
+
+    Raises:
+        PipelineError: this is no DVC repository with a commit.
+    """
+    try:
+        with Repo() as repo:
+            found = repo.experiments.ls()
+    except DvcException as error:
+        raise PipelineError(f"DVC cannot list experiments here: {error}") from None
+    return sorted(name for group in found.values() for name, _ in group)
+
+
+def parameters(name: str) -> dict[str, object]:
+    """The parameters that a run's stages depend on, flat: {"train.epochs": 10, …}.
+
+    Raises:
+        PipelineError: there is no such run.
+    """
+    try:
+        nested = dvc.api.params_show(rev=None if name == "workspace" else name)
+    except DvcException as error:
+        raise PipelineError(f"{name} has no parameters that DVC can read: {error}") from None
+    return dict(_flat(nested))
+
+
+def _flat(nested: dict, prefix: str = ""):
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
