@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks import course, ground
 from benchmarks.pairs import options, per, record, rounds, row, timed
+from genrepro.core.params import load
 from stages import encode
 
 

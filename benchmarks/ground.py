@@ -16,13 +16,13 @@ import numpy as np
 import soundfile
 from transformers import HubertConfig, Wav2Vec2FeatureExtractor
 
-from genrepro.core import paths
 from genrepro.core.files import sha256
+from genrepro.core.paths import PARAMS as PARAMS_FILE
 
 RATE = 22_050  # Hz, as GTZAN's: both recipes resample
 LABELS = [f"genre{number}" for number in range(10)]
 DIFFERENT = 64  # clips with sound of their own; more are links to these
-PARAMS = Path(__file__).parents[1] / paths.PARAMS
+PARAMS = Path(__file__).parents[1] / PARAMS_FILE
 
 
 @contextlib.contextmanager
@@ -32,7 +32,7 @@ def workplace(clips: int, seconds: float) -> Iterator[list[Path]]:
     Yields the clips' paths: WAV, 16 bits, 22,050 Hz, mono.
     """
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
-        Path(paths.PARAMS).write_bytes(PARAMS.read_bytes())
+        Path(PARAMS_FILE).write_bytes(PARAMS.read_bytes())
         paths = write_clips(clips, seconds)
         Path("models/backbone").mkdir(parents=True)
         Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained("models/backbone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -114,7 +115,7 @@ class Params(Section):
     export: Export
 
 
-def load() -> Params:
+def load(path: Path = paths.PARAMS) -> Params:
     """Read and check params.yaml.
 
     Raises:
@@ -122,9 +123,7 @@ def load() -> Params:
             the message names each such key and what is allowed there.
     """
     try:
-        content = read_yaml(paths.PARAMS)
+        content = read_yaml(path)
     except FileNotFoundError:
-        raise PipelineError(
-            f"{paths.PARAMS} is not here: run from the repository's root."
-        ) from None
-    return validate(Params, content, paths.PARAMS, RESTORE)
+        raise PipelineError(f"{path} is not here: run from the repository's root.") from None
+    return validate(Params, content, path, RESTORE)
