@@ -29,7 +29,6 @@ from huggingface_hub.utils import logging
 from huggingface_hub.utils._http import default_client_factory
 
 from genrepro.core.errors import PipelineError
-from genrepro.hub import resumable
 
 Kind = Literal["model", "dataset"]
 
@@ -49,8 +48,6 @@ def fetch(repo: str, file: str, revision: str | None, kind: Kind) -> Path:
         MissingFile: the repository is there and does not hold the file.
     """
     with _spoken(repo, revision, kind, file):
-        about = hf_hub_download(repo, file, revision=revision, repo_type=kind, dry_run=True)
-        resumable.into_cache(repo, kind, about)
         path = Path(hf_hub_download(repo, file, revision=revision, repo_type=kind))
         _check_bytes(path, file)
     return path
@@ -67,8 +64,6 @@ def fetch_matching(repo: str, patterns: list[str], revision: str, kind: Kind) ->
     """
     with _spoken(repo, revision, kind, "its files"):
         asked = {"revision": revision, "repo_type": kind, "allow_patterns": patterns}
-        for about in snapshot_download(repo, dry_run=True, **asked):
-            resumable.into_cache(repo, kind, about)
         folder = Path(snapshot_download(repo, **asked))
         for path in sorted(folder.rglob("*")):
             if path.is_file():
@@ -83,6 +78,10 @@ def commit_of(path: Path, file: str) -> str:
 
 class MissingFile(PipelineError):
     """A repository on the Hub does not hold a file that was asked for."""
+
+
+class WrongBytes(Exception):
+    """A file, named in the text, does not have the checksum that the Hub states."""
 
 
 class _Patience(threading.local):
@@ -154,7 +153,7 @@ def _spoken(repo: str, revision: str | None, kind: Kind, file: str) -> Iterator[
         yield
     except PipelineError:
         raise
-    except resumable.WrongBytes as error:
+    except WrongBytes as error:
         raise PipelineError(
             f"{error} of {repo} does not have the checksum that the Hub states; it was removed "
             "from the cache: run the same command again."
@@ -275,4 +274,4 @@ def _check_bytes(path: Path, file: str) -> None:
     if digest.hexdigest() != expected:
         blob.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        raise resumable.WrongBytes(file)
+        raise WrongBytes(file)
