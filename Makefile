@@ -5,7 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help install repro test torture app pictures lint lock clean
+.PHONY: help install repro check test style torture app pictures lint lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -21,9 +21,16 @@ $(VENV)/installed: requirements.txt
 repro: install ## run the pipeline: only what changed since last time
 	dvc repro
 
-test: install ## the tests, and the style
-	ruff check . && ruff format --check .
+check: install style ## style, types and the fast tests: 2 minutes on 2 cores
+	pytest -m "not slow"
+
+test: install style ## everything that CI runs: style, types, all tests; 6 minutes on 2 cores
 	pytest
+
+style:
+	ruff check . && ruff format --check .
+	lint-imports --no-logo
+	mypy
 
 torture: install ## kill every stage at random moments, at least 70 times; half an hour
 	python -m tests.support.torture --kills 70
