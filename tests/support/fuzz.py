@@ -191,9 +191,9 @@ def _environment(reader: str) -> dict[str, str]:
 
 
 def table(found: dict[str, dict]) -> str:
-    lines = [f"{'reader':12}  read  set aside  refused  faults  slowest  memory"]
+    lines = [f"{'reader':12}  read   skipped  refused  faults  slowest  memory"]
     for reader, outcomes in found.items():
-        counts = [outcomes.get(name, 0) for name in ("read", "set aside", "refused")]
+        counts = [outcomes.get(name, 0) for name in ("read", "skipped", "refused")]
         lines.append(
             f"{reader:12} {counts[0]:5} {counts[1]:10} {counts[2]:8} {len(faults(outcomes)):7} "
             f"{outcomes.get('slowest', 0):6.2f} s {outcomes.get('megabytes', 0):4} MB"
