@@ -20,7 +20,7 @@ from genrepro.encoding.extractor import load_extractor
 from genrepro.encoding.parts import read_parts
 from genrepro.encoding.store import Encoded
 from genrepro.export import card, onnx
-from genrepro.model import backbone
+from genrepro.model import allocator, backbone
 from genrepro.model.inference import segment_logits
 
 COMPARED_SEGMENTS = 64
@@ -28,6 +28,7 @@ REPEATS = 5
 
 
 def main(params: Params) -> None:
+    allocator.keep_freed_memory()
     with record_speed("export") as figures:
         model, extractor = backbone.load(paths.FINETUNED), load_extractor(paths.FINETUNED)
         segments = _test_segments()

@@ -15,13 +15,15 @@ from genrepro.core.stage import log, record_speed
 from genrepro.encoding.extractor import load_extractor
 from genrepro.encoding.parts import read_parts
 from genrepro.encoding.store import Encoded
-from genrepro.model import backbone, device
+from genrepro.model import allocator, backbone, device
 from genrepro.training import fine_tune, frozen, probe
 
 
 def main(params: Params) -> None:
     fine_tune.accumulation_steps(params.train, processes.world())  # reported before any work
     device.claim_gpu(params.train.device)
+    if params.train.cpu_kernels:
+        allocator.keep_freed_memory()
     with record_speed("train") as figures:
         corpus = Encoded.open(paths.ENCODED)
         parts, labels = read_parts(paths.SPLIT, corpus)
