@@ -67,7 +67,11 @@ def take(model: Model, target: Path) -> dict[str, object]:
     if not names and origin.weights_needed:
         raise PipelineError(f"{origin.name} has no weights: set model.id to a model that has some.")
     weights = {name: sha256(target / name) for name in names}
-    source = {"id": model.id, "revision": origin.revision, "weights": weights or None}
+    source: dict[str, object] = {
+        "id": model.id,
+        "revision": origin.revision,
+        "weights": weights or None,
+    }
     write_json(target / SOURCE, source)
     return source
 
@@ -110,7 +114,8 @@ def _hub(model: Model) -> Origin:
 
 
 def _pins() -> dict[str, str]:
-    return (read_yaml(PINS) if PINS.is_file() else None) or {}
+    pins = read_yaml(PINS) if PINS.is_file() else None
+    return pins if isinstance(pins, dict) else {}
 
 
 def _copy_json(origin: Origin, name: str, target: Path) -> dict:

@@ -8,6 +8,7 @@ says so). To choose encode.segment_seconds, run this for each value and compare 
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig
 
@@ -85,7 +86,8 @@ def inner_folds(params: Params, pool: Part) -> list[dict[str, str]]:
     protocol = chosen if chosen in ("stratified", "grouped") else "auto"
     chosen_clips = set(pool.clips)
     clips = [clip for clip in read_clips(CLIPS) if clip.clip in chosen_clips]
-    settings = {"validation": params.split.validation, "seed": params.seed, "folds": FOLDS}
+    settings: dict[str, Any] = {"validation": params.split.validation, "seed": params.seed}
+    settings["folds"] = FOLDS
     return [protocols.split(clips, protocol, fold=fold, **settings) for fold in range(FOLDS)]
 
 

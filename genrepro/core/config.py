@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -64,7 +64,7 @@ def validate(schema: type[Schema], content: object, path: Path, advice: str = ""
         return schema.model_validate(content)
     except ValidationError as error:
         problems = error.errors()[:MAX_PROBLEMS]
-        lines = [f"  {_explain(problem, schema)}" for problem in problems]
+        lines = [f"  {_explain(dict(problem), schema)}" for problem in problems]
         text = "\n".join([f"{path} cannot be used:", *lines, *filter(None, [advice])])
         raise PipelineError(text) from None
 
@@ -95,6 +95,7 @@ def _explain(problem: dict, schema: type[BaseModel]) -> str:
 
 
 def _keys(schema: type[BaseModel], location: list[str]) -> list[str]:
+    fields: Any = schema.model_fields
     for part in location:
-        schema = schema.model_fields[part].annotation
-    return list(schema.model_fields)
+        fields = fields[part].annotation.model_fields
+    return list(fields)

@@ -58,7 +58,9 @@ def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, shelf: Shelf) -> No
         return
     target = shelf.place(name.parent.name, name.stem, name.suffix, member.name)
     if target:
-        with archive.extractfile(member) as content, target.open("wb") as file:
+        content = archive.extractfile(member)
+        assert content, "a regular file"
+        with content, target.open("wb") as file:
             shutil.copyfileobj(content, file)
 
 
@@ -72,7 +74,7 @@ def _refusal(member: tarfile.TarInfo, name: PurePosixPath) -> str | None:
     return None if name.parent.name else "not in a label's folder"
 
 
-def _decompressed(packed: IO[bytes]) -> IO[bytes]:
+def _decompressed(packed: IO[bytes]) -> IO[bytes] | gzip.GzipFile | bz2.BZ2File:
     """Not tarfile's own decompression, which takes a cut file for one that ends there."""
     magic = packed.read(3)
     packed.seek(0)

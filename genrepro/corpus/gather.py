@@ -9,7 +9,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,8 @@ from genrepro.corpus.fingerprint import FRAMES_PER_SECOND
 from genrepro.corpus.inspection import Inspected, inspect_clip
 from genrepro.corpus.shelf import Item, Shelf
 
-COLUMNS = ("clip", "path", "label", "seconds", "sample_rate", "channels", "sha256")
-COLUMNS += ("group", "title", "part")
+COLUMNS = ["clip", "path", "label", "seconds", "sample_rate", "channels", "sha256"]
+COLUMNS += ["group", "title", "part"]
 OTHER_AUDIO = (".m4a", ".aac", ".wma", ".opus", ".aif", ".aiff", ".au", ".amr", ".mp4", ".webm")
 
 
@@ -151,7 +151,8 @@ def _take_pieces(card: dict, shelf: Shelf) -> None:
     orders = []
     for piece in composer.pieces(card):
         path = shelf.place(piece.label, piece.clip, ".flac", piece.clip, {"group": piece.group})
-        orders.append(composer.Order(piece, card, path))
+        if path:
+            orders.append(composer.Order(piece, card, path))
     map_processes(composer.compose, orders, "composing")
 
 
@@ -200,7 +201,7 @@ def table(corpus: Corpus, raw: Path) -> str:
     return text.getvalue()
 
 
-def summary(corpus: Corpus) -> dict[str, object]:
+def summary(corpus: Corpus) -> dict[str, Any]:
     """metrics/data.json: what the corpus holds, and which files were skipped and why."""
     found = [clip.inspection for clip in corpus.clips]
     labels = Counter(clip.item.label for clip in corpus.clips)

@@ -75,14 +75,14 @@ def _by_unit(
     return wilson(round(accuracy * count), count, confidence)
 
 
-def calibration_error(frame: pd.DataFrame) -> float:
+def calibration_error(frame: pd.DataFrame) -> float | None:
     """The expected calibration error, as in `score`."""
     confidences, correct, bins = _confidences(frame)
     gaps = np.bincount(bins, correct - confidences)
     return _rounded(np.abs(gaps).sum() / len(frame))
 
 
-def reliability(frame: pd.DataFrame) -> list[dict[str, float]]:
+def reliability(frame: pd.DataFrame) -> list[dict[str, float | None]]:
     """Rows for a plot of accuracy against confidence, one per bin that has clips."""
     confidences, correct, bins = _confidences(frame)
     return [

@@ -104,7 +104,7 @@ def check(report: Mapping, protocol: str) -> list[str]:
 def table(report: Mapping) -> str:
     """The audit for people: clips per label and split, and the difference that a test can show."""
     width = max(len(label) for label in (*report["labels"], "label", "all"))
-    rows = [("label", SPLITS)]
+    rows: list[tuple[str, Sequence[object]]] = [("label", SPLITS)]
     rows += [(label, [row[split] for split in SPLITS]) for label, row in report["labels"].items()]
     rows.append(("all", [report["clips"][split] for split in SPLITS]))
     lines = [f"{name:<{width}}" + "".join(f"{n:>12}" for n in cells) for name, cells in rows]
@@ -162,7 +162,7 @@ def _sharing(
     for clip in clips:
         if fact(clip):
             holders[fact(clip)].setdefault(splits[clip.clip], clip.clip)
-    found = {}
+    found: dict[str, str] = {}
     for clip in clips:
         if fact(clip):
             held = holders[fact(clip)]

@@ -19,7 +19,7 @@ def balanced_folds(units: Sequence[Unit], folds: int, seed: int) -> list[list[Un
     """
     totals = Counter(clip.label for unit in units for clip in unit)
     assigned: list[list[Unit]] = [[] for _ in range(folds)]
-    counts = [Counter() for _ in range(folds)]
+    counts: list[Counter[str]] = [Counter() for _ in range(folds)]
     ties = sorted(range(folds), key=lambda fold: shuffle_key(seed, f"fold {fold}"))
     for unit in sorted(units, key=lambda unit: (-len(unit), shuffle_key(seed, unit[0].clip))):
         needs = Counter(clip.label for clip in unit)

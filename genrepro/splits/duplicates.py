@@ -101,7 +101,7 @@ def _proposed(codes: Sequence[np.ndarray]) -> list[tuple[int, int, int]]:
     lengths = [len(code) + 2 * len(quiet) for code in codes]
     clip = np.repeat(np.arange(len(codes)), lengths)
     frame = np.concatenate([np.arange(length) for length in lengths])
-    found = set()
+    found: set[tuple[int, int, int]] = set()
     for shift in _KEYS:
         key = (flat >> np.uint32(shift)) & _KEY_BITS
         fresh = np.r_[True, key[1:] != key[:-1]]  # once per sustained sound

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -88,9 +88,10 @@ def check(card: dict) -> None:
         PipelineError: a number is missing or out of bounds; the message names it and its bounds.
     """
     for key, (low, high) in LIMITS.items():
-        value = card.get(key)
-        whole = isinstance(value, int) or (key == "seconds" and isinstance(value, float))
-        if isinstance(value, bool) or not whole or not low <= value <= high:
+        value: Any = card.get(key)
+        kinds = (int, float) if key == "seconds" else (int,)
+        right = isinstance(value, kinds) and not isinstance(value, bool)
+        if not right or not low <= value <= high:
             kind = "a number" if key == "seconds" else "a whole number"
             raise PipelineError(
                 f"corpus.yaml: {key} must be {kind} from {low} to {high}, not {value!r}."
@@ -107,7 +108,7 @@ def render(piece: Piece, card: dict) -> np.ndarray:
     """
     rate, seconds = card["sample_rate"], card["seconds"]
     band_number, song_number = (
-        int(re.search(r"\d+$", name)[0]) for name in (piece.group, piece.clip)
+        int(re.findall(r"\d+$", name)[0]) for name in (piece.group, piece.clip)
     )
     genre = zlib.crc32(piece.label.encode())  # a new genre does not change the others' music
     band_rng = _generator(card["seed"], genre, band_number)
@@ -116,7 +117,7 @@ def render(piece: Piece, card: dict) -> np.ndarray:
     keys = band.two(*range(40, 52))
     sound_check = SoundCheck.of(band)
 
-    def begin(bpm: float, **style: float) -> Score:
+    def begin(bpm: float, **style: Any) -> Score:
         tempo = bpm * song_rng.uniform(0.95, 1.05)
         key = keys[int(song_rng.integers(2))]
         return Score(song_rng, rate, seconds, tempo, key, **style)

@@ -212,7 +212,8 @@ def hit(kit: Kit, drum: str, rate: int) -> np.ndarray:
             rattle, (0, size - len(rattle))
         )
     if drum == "clap":  # several hands
-        sound = sum(np.pad(sound, (int(s * rate), 0))[: len(sound)] for s in (0.0, 0.011, 0.023))
+        hands = [np.pad(sound, (int(s * rate), 0))[: len(sound)] for s in (0.0, 0.011, 0.023)]
+        sound = hands[0] + hands[1] + hands[2]
     sound = sound / np.abs(sound).max()
     sound[-64:] *= np.linspace(1, 0, 64)
     return sound
@@ -228,9 +229,9 @@ def _membrane(
 
 
 def _cymbal(kit: Kit, drum: str, rate: int) -> np.ndarray:
-    low, high, ring, attack = NOISES[drum]
-    top = 0.49 * rate
-    low, high = min(low * kit.bright, 0.8 * top), min(high * kit.bright, top)
+    bottom, top, ring, attack = NOISES[drum]
+    most = 0.49 * rate
+    low, high = min(bottom * kit.bright, 0.8 * most), min(top * kit.bright, most)
     t = np.arange(int(5 * ring * kit.ring * rate)) / rate
     sound = _own_noise(kit, rate, len(t))
     if drum in METAL:  # six square-like partials in the ratios of the TR-808's cymbal circuit

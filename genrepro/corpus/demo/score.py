@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
 
 import numpy as np
 
@@ -38,10 +40,14 @@ def chords(text: str) -> list[Chord]:
     """Parse a progression such as "ii7 V7 IM7": lower case is minor, the suffix is the kind."""
     found = []
     for symbol in text.split():
-        numeral, kind = re.fullmatch(r"(b?[IViv]+)(.*)", symbol).groups()
+        numeral, kind = re.findall(r"^(b?[IViv]+)(.*)$", symbol)[0]
         minor = "m" if numeral.lstrip("b").islower() and kind != "5" else ""
         found.append(Chord(ROMAN[numeral.lower()], CHORDS[minor + kind]))
     return found
+
+
+def _distance(a: int, b: int) -> int:
+    return abs(a - b)
 
 
 @dataclass
@@ -100,17 +106,18 @@ class Score:
         seconds = beats * 60 / self.bpm
         loudness = accent * self.rng.uniform(0.85, 1.0)
         start = self.when(beat)
-        for order, pitch in enumerate(np.atleast_1d(pitches)):
-            if start >= self.seconds or start + seconds + part.voice.release <= 0:
+        voice = cast(Voice, part.voice)
+        for order, pitch in enumerate(np.atleast_1d(np.asarray(pitches))):
+            if start >= self.seconds or start + seconds + voice.release <= 0:
                 continue
             key = (float(pitch), round(seconds, 3))
             if key not in part.cache:
-                part.cache[key] = note(part.voice, *key, self.rate)
+                part.cache[key] = note(voice, *key, self.rate)
             self._add(part, start + order * strum, part.cache[key], loudness)
 
     def strike(self, part: Part, beat: float, drum: str, accent: float = 1.0) -> None:
         loudness = accent * self.rng.uniform(0.85, 1.0)
-        self._add(part, self.when(beat), hit(part.voice, drum, self.rate), loudness)
+        self._add(part, self.when(beat), hit(cast(Kit, part.voice), drum, self.rate), loudness)
 
     def beat_out(self, part: Part, drum: str, pattern: str, level: float = 1.0) -> None:
         """Repeat a pattern such as "X...x..." in every bar, its steps evenly spaced."""
@@ -178,7 +185,7 @@ class Score:
             for _, step, beat, beats in self._notes(bar, rhythm, "x"):
                 place = int(np.clip(place + self.rng.integers(-2, 3), 0, len(pool) - 1))
                 if step % 4 == 0:  # a strong beat: the nearest tone of the chord
-                    order = sorted(range(len(pool)), key=lambda i, at=place: abs(i - at))
+                    order = sorted(range(len(pool)), key=partial(_distance, place))
                     place = next((i for i in order if pool[i] % 12 in home), place)
                 self.play(part, beat, pool[place], beats * legato, accent)
 
