@@ -98,6 +98,10 @@ def _loader_processes(trainer: Trainer, count: int) -> None:
     trainer.args.dataloader_num_workers = count
 
 
+def _search_algorithms(trainer: Trainer) -> None:
+    torch.backends.cudnn.benchmark = True
+
+
 def _ignore_nan(trainer: Trainer) -> None:
     trainer.args.logging_nan_inf_filter = False
 
@@ -116,21 +120,23 @@ class Lever:
 
 LEVERS = {
     "params.yaml": Lever(),
+    "convolutions compiled": Lever(change=_compile_convolutions),
+    "GroupNorm in bf16": Lever(change=_half_group_norm),
+    "GroupNorm in bf16, convolutions compiled": Lever(change=_half_group_norm_and_compile),
+    "freeze=convolutions": Lever({"freeze": "convolutions"}),
+    "deterministic=false": Lever({"deterministic": False}),
+    "deterministic=false, fastest algorithms": Lever({"deterministic": False}, _search_algorithms),
+    "batch_size=2": Lever({"batch_size": 2}),
+    "gradient_checkpointing=true": Lever({"gradient_checkpointing": True}),
+    "convolutions checkpointed": Lever(change=_checkpoint_convolutions),
+    "convolutions compiled and checkpointed": Lever(change=_checkpoint_and_compile),
     "precision=fp16": Lever({"precision": "fp16"}),
     "precision=none": Lever({"precision": "none"}),
-    "deterministic=false": Lever({"deterministic": False}),
-    "freeze=convolutions": Lever({"freeze": "convolutions"}),
-    "gradient_checkpointing=true": Lever({"gradient_checkpointing": True}),
     "two processes load batches": Lever(change=functools.partial(_loader_processes, count=2)),
     "logging_nan_inf_filter=False": Lever(change=_ignore_nan),
-    "convolutions compiled": Lever(change=_compile_convolutions),
     "convolutions compiled, half the memory": Lever(
         change=functools.partial(_compile_with_budget, budget=0.5)
     ),
-    "convolutions checkpointed": Lever(change=_checkpoint_convolutions),
-    "convolutions compiled and checkpointed": Lever(change=_checkpoint_and_compile),
-    "GroupNorm in bf16": Lever(change=_half_group_norm),
-    "GroupNorm in bf16, convolutions compiled": Lever(change=_half_group_norm_and_compile),
     "whole model compiled": Lever(change=_compile_all),
     "whole model in CUDA graphs": Lever(
         change=functools.partial(_compile_all, mode="reduce-overhead")
@@ -229,7 +235,11 @@ def train_stage(
 ) -> dict[str, float]:
     """The train stage with one lever: the watch's figures, seconds in all and peak memory."""
     lever = LEVERS[name]
-    sizes = {"batch_size": args.batch, "effective_batch_size": args.batch, "epochs": epochs}
+    sizes: dict[str, object] = {
+        "batch_size": args.batch,
+        "effective_batch_size": args.batch,
+        "epochs": epochs,
+    }
     params = setup.set_params(train={"device": args.device} | sizes | lever.params)
     remove(paths.FINETUNED)
     remove(paths.UNFINISHED)
@@ -271,6 +281,11 @@ def _memory(device: str) -> dict[str, float]:
 
 def _slug(name: str) -> str:
     return "-".join(re.findall("[a-z0-9]+", name.lower()))
+
+
+def _lever(args: argparse.Namespace, clips: list[Path], name: str) -> dict[str, float]:
+    setup.write_split(clips, args.clips, 1)  # an epoch is not measured, so neither is validation
+    return train_stage(args, name, 1, args.steps)
 
 
 def _encode() -> dict[str, float]:
@@ -342,9 +357,9 @@ def measure(args: argparse.Namespace, deadline: float) -> None:
     setting = {name: getattr(args, name) for name in ("clips", "seconds", "batch", "epochs")}
     setting |= {"held_out": args.held_out, "parts": found, "levers": {}}
 
-    def run(what: str, function: Callable, *arguments: object, preload=()) -> dict:
+    def run(what: str, function: Callable, *arguments: object, limit=600.0, preload=()) -> dict:
         start = time.perf_counter()
-        timeout = max(1, deadline - time.monotonic())
+        timeout = max(1, min(limit, deadline - time.monotonic()))
         try:
             figures = setup.alone(function, *arguments, timeout=timeout, preload=preload)
             figures = {key: float(f"{value:.4g}") for key, value in figures.items()}
@@ -375,14 +390,14 @@ def measure(args: argparse.Namespace, deadline: float) -> None:
         found["encode"] = run("encode", _encode)
         name = f"all epochs, {args.full}"
         found[name] = run(name, train_stage, args, args.full, args.epochs)
-        found["evaluate"] = run("evaluate", _evaluate, args)
         found["course"] = run("course", _course, args, clips)
         keep()
+        found["evaluate"] = run("evaluate", _evaluate, args, limit=args.budget / 5)
         for name in args.levers:
             if time.monotonic() > deadline:
                 log(f"{name}: no time left")
                 continue
-            lever = run(name, train_stage, args, name, 1, args.steps, preload=PRELOAD)
+            lever = run(name, _lever, args, clips, name, preload=PRELOAD)
             setting["levers"][name] = lever
             keep()
 
