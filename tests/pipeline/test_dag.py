@@ -109,6 +109,33 @@ def test_every_path_that_a_stage_names_is_declared(stage):
             assert near or any(path in each.parents for each in declared), f"{file}: {path}"
 
 
+FOLLOWING = {
+    "fetch_data": {"prepare", "encode", "train", "evaluate", "export"},
+    "fetch_model": {"encode", "train", "evaluate", "export"},
+    "prepare": {"train", "evaluate", "export"},
+    "encode": {"train", "evaluate", "export"},
+    "train": {"evaluate", "export"},
+    "evaluate": {"export"},
+    "export": set(),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_follows_a_stage_reads_its_outputs(stage):
+    following, todo = set(), {stage}
+    while todo:
+        written = [Path(path) for each in todo for path in outputs(each)]
+        readers = {
+            each
+            for each in STAGES
+            for path in map(Path, entries(each, "deps"))
+            if any(out in (path, *path.parents) or path in out.parents for out in written)
+        }
+        todo = readers - following
+        following |= readers
+    assert following == FOLLOWING[stage]
+
+
 def test_paths_have_one_home():
     """data/, metrics/, models/ and the others are spelled out in core/paths alone."""
     tops = {f"{path.parts[0]}/" for path in NAMED.values() if len(path.parts) > 1}
