@@ -27,7 +27,7 @@ from genrepro.core.stage import log
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL = 1.0  # seconds between two looks for a free GPU
-_held: list[object] = []  # open files; the kernel releases their locks when the process ends
+_held: dict[str, object] = {}  # open files; the kernel releases their locks when the process ends
 
 
 def set_up(train: Train) -> None:
@@ -246,13 +246,15 @@ def claim(gpus: list[str], home: Path | None = None) -> str:
     waiting = False
     while True:
         for gpu in gpus:
+            if gpu in _held:
+                return gpu
             file = (home / gpu.replace("/", "_")).open("a")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.close()
                 continue
-            _held.append(file)
+            _held[gpu] = file
             return gpu
         if not waiting:
             which = f"all {len(gpus)} GPUs are" if len(gpus) > 1 else "the GPU is"

@@ -1,4 +1,4 @@
-"""The device of a run: a GPU of its own, one that PyTorch can use, and the precision it supports."""
+"""The device of a run: a GPU of its own that PyTorch can use, and the precision it supports."""
 
 import os
 import signal
@@ -62,7 +62,7 @@ def test_each_job_has_a_gpu_of_its_own_and_the_next_waits(tmp_path):
 
 @pytest.fixture
 def smi(monkeypatch, tmp_path):
-    """An nvidia-smi that prints what a test gives it, first on PATH; locks in a folder of the test."""
+    """An nvidia-smi, first on PATH, that prints what a test gives it; and a folder for locks."""
 
     def install(listing: str = "", query: str = "") -> None:
         script = tmp_path / "nvidia-smi"
@@ -116,6 +116,7 @@ def test_two_jobs_that_both_see_a_gpu_0_take_different_cards(smi, monkeypatch):
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         device.claim_gpu()
         assert os.environ["CUDA_VISIBLE_DEVICES"] == uuid
+        device.claim_gpu()  # again, in the same process
 
 
 def test_no_gpu_is_claimed_where_there_is_none_or_locks_cannot_be_written(
@@ -146,7 +147,9 @@ def test_a_card_that_this_pytorch_does_not_support_is_named(smi, monkeypatch):
 
 def test_a_driver_that_is_too_old_is_named(smi, monkeypatch):
     def too_old():
-        warnings.warn("The NVIDIA driver on your system is too old (found version 11040).")
+        warnings.warn(
+            "The NVIDIA driver on your system is too old (found version 11040).", stacklevel=1
+        )
         return False
 
     smi(query="NVIDIA A100-SXM4-40GB, 470.57.02\n")

@@ -232,7 +232,7 @@ def test_checkpoints_take_a_small_share_of_the_time_and_the_last_epoch_gets_none
     made, tmp_path, monkeypatch
 ):
     saved = []
-    monkeypatch.setattr(ClipTrainer, "_save", lambda *_: saved.append(len(saved)))
+    monkeypatch.setattr(ClipTrainer, "_save_checkpoint", lambda *_: saved.append(len(saved)))
     monkeypatch.setattr(Checkpoints, "SHARE", 1e9)
     train(made, tmp_path / "cheap", keep="last")
     assert len(saved) == 3  # of four epochs
@@ -312,7 +312,7 @@ def test_unequal_waveforms_become_batches_of_equal_lengths_where_nothing_may_be_
 def test_clips_of_unequal_length_are_trained_on_as_they_are_evaluated(tmp_path, monkeypatch):
     """HuBERT's first layer normalises over time: each clip's logits are those of the clip alone."""
     made = corpus("hubert", tmp_path, seconds=(0.6, 0.45))
-    folder, extractor = made
+    folder, _ = made
     monkeypatch.setattr(torch.nn.functional, "dropout", lambda given, *_, **__: given)
     encoded, seen = Encoded.open(folder), {}
 
