@@ -21,7 +21,7 @@ from genrepro.training import fine_tune, frozen, probe
 
 def main(params: Params) -> None:
     fine_tune.accumulation_steps(params.train, processes.world())  # reported before any work
-    device.claim_gpu(params.train.device)
+    device.set_up(params.train)
     if params.train.cpu_kernels:
         allocator.keep_freed_memory()
     with record_speed("train") as figures:

@@ -14,14 +14,14 @@ import torch
 from transformers import PreTrainedModel
 
 
-def stacked(segments: Sequence[np.ndarray]) -> torch.Tensor:
-    """Stack segments into one float32 batch, zero-padded at the end along every axis that differs.
+def stacked(segments: Sequence[np.ndarray], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Stack segments into one batch, zero-padded at the end along every axis that differs.
 
     Half precision is converted while it is copied, which PyTorch does faster than NumPy.
     """
     shape = [max(sizes) for sizes in zip(*(segment.shape for segment in segments))]
     equal = all(segment.shape == segments[0].shape for segment in segments)
-    batch = (torch.empty if equal else torch.zeros)(len(segments), *shape)
+    batch = (torch.empty if equal else torch.zeros)(len(segments), *shape, dtype=dtype)
     for row, segment in zip(batch, segments):
         row[tuple(slice(size) for size in segment.shape)] = torch.from_numpy(segment)
     return batch
