@@ -31,10 +31,11 @@ def write_shard(path: Path, rows: Iterable[Row], input_name: str, dimensions: in
 
 
 def _schema(input_name: str, dimensions: int) -> pa.Schema:
-    arrow_type, feature = pa.float16(), {"dtype": "float16", "_type": "Value"}
+    arrow_type: pa.DataType = pa.float16()
+    feature: dict[str, object] = {"dtype": "float16", "_type": "Value"}
     for _ in range(dimensions):
         arrow_type, feature = pa.list_(arrow_type), {"feature": feature, "_type": "List"}
-    features = {
+    features: dict[str, dict[str, object]] = {
         "clip": {"dtype": "string", "_type": "Value"},
         "segment": {"dtype": "int32", "_type": "Value"},
         input_name: feature,
@@ -61,7 +62,7 @@ def write_index(folder: Path, shards: list[Path]) -> None:
     with pa.memory_map(str(shards[0])) as file:
         info = json.loads(pa.ipc.open_stream(file).schema.metadata[b"huggingface"])["info"]
     write_json(folder / "dataset_info.json", info)
-    state = {
+    state: dict[str, object] = {
         "_data_files": [{"filename": shard.name} for shard in shards],
         "_fingerprint": digest.hexdigest()[:16],
         "_format_columns": None,

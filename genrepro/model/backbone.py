@@ -31,7 +31,14 @@ from genrepro.model.crop import crop, crop_config
 # The names, in transformers, of what a classifier adds to a backbone and a checkpoint may lack.
 HEAD = ("classifier", "projector", "layer_weights")
 OPTIONAL = ("masked_spec_embed",)  # used only by SpecAugment, and missing from some checkpoints
-_CONFIG_ERRORS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError)
+_CONFIG_ERRORS: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+)
 _CONFIG_ERRORS += (ValueError, StrictDataclassError)  # transformers checks few of its values
 
 
