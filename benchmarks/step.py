@@ -16,7 +16,7 @@ from benchmarks import ground
 from benchmarks.pairs import clock, options, per, record, rounds, row, threads, timed
 from benchmarks.steps import classifier, encoded_here, our_steps
 from genrepro.core.params import load
-from genrepro.model.backbone import optimize_for_cpu
+from genrepro.model.backbone import use_fast_kernels
 from genrepro.training.data import Collator, Segments
 
 
@@ -30,7 +30,7 @@ def main() -> None:
         segments = encoded_here()
         device = {"device": "cpu", "batch_size": args.batch, "effective_batch_size": args.batch}
         train = load().train.model_copy(update=device | {"precision": "none"})
-        model = optimize_for_cpu(classifier(ground.narrow()))
+        model = use_fast_kernels(classifier(ground.narrow()))
         figures = rounds(
             {
                 "pipeline": lambda: our_steps(model, segments, train, steps),

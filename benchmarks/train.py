@@ -28,7 +28,7 @@ from benchmarks.steps import classifier, course_steps, encoded_here, our_steps
 from genrepro.core.params import load
 from genrepro.core.paths import ENCODED
 from genrepro.encoding.store import Encoded
-from genrepro.model.backbone import optimize_for_cpu
+from genrepro.model.backbone import use_fast_kernels
 
 LISTS = "lists"
 
@@ -80,7 +80,7 @@ def _our_step(name: str, args: argparse.Namespace) -> dict[str, float]:
     common |= {"precision": "none"} | OPTIONS[name]
     train = load().train.model_copy(update=common)
     segments = training_part(Encoded.open(ENCODED))
-    model = optimize_for_cpu(classifier(ground.shape(args.narrow), train.freeze))
+    model = use_fast_kernels(classifier(ground.shape(args.narrow), train.freeze))
     step = our_steps(model, segments, train, args.steps)
     return step | {"peak_memory_mb": peak_memory()}
 
