@@ -5,9 +5,7 @@ Hub checkpoint brings along: SpecAugment, layer drop, normalisation, the shapes 
 """
 
 import csv
-import functools
 
-import numpy as np
 import pytest
 import soundfile
 import torch
