@@ -16,11 +16,12 @@ from genrepro.core.stage import log, record_speed
 from genrepro.encoding.parts import Part, read_parts
 from genrepro.encoding.store import Encoded
 from genrepro.evaluation import scoring
-from genrepro.model import backbone
+from genrepro.model import allocator, backbone
 from genrepro.model.inference import average_segments, segment_logits
 
 
 def main(params: Params) -> None:
+    allocator.keep_freed_memory()
     with record_speed("evaluate") as figures:
         encoded = Encoded.open(ENCODED)
         parts, labels = read_parts(SPLIT, encoded)

@@ -1,4 +1,4 @@
-"""Shorten a backbone with positions of a fixed number to the length of a segment (Whisper, AST)."""
+"""Shorten a backbone with a fixed number of positions (Whisper, AST) to the segment length."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from transformers import SequenceFeatureExtractor as Extractor
 
 
 def crop(model: PreTrainedModel, extractor: Extractor) -> None:
-    """Shorten learnt positions, in place, to the length of a segment.
+    """Shorten a model's position embeddings, in place, to the segment length.
 
-    Whisper and AST add a learnt or fixed vector to each position and accept their full length
-    only. The first positions are kept, so a clip is heard as the start of a full window was.
+    Whisper and AST add a vector to each position and accept only inputs of their full length. The
+    first positions are kept, so a segment is processed like the start of a full-length input.
     """
     before = json.loads(model.config.to_json_string(use_diff=False))
     if not crop_config(model.config, extractor):
@@ -33,9 +33,9 @@ def crop(model: PreTrainedModel, extractor: Extractor) -> None:
 
 
 def crop_config(config, extractor: Extractor) -> bool:
-    """Write a segment's length into the config; say whether that changed it."""
+    """Set the segment length in a config; return whether that changed it."""
     if config.model_type == "whisper":
-        key, length = "max_source_positions", extractor.nb_max_frames // 2  # its second conv halves
+        key, length = "max_source_positions", extractor.nb_max_frames // 2  # conv2 has stride 2
     elif config.model_type == "audio-spectrogram-transformer":
         key, length = "max_length", extractor.max_length
     else:
