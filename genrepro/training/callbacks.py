@@ -121,8 +121,8 @@ class Checkpoints(TrainerCallback):
     def on_evaluate(self, args, state, control, **kwargs):
         self._began = time.monotonic()
         due = self._cost <= self.SHARE * (self._began - self._saved)
-        self._agreed, due = self._agree(args, self._number, due and processes.rank() == 0)
-        control.should_save = bool(self._agreed or due)
+        self._agreed, save = self._agree(args, self._number, due and processes.rank() == 0)
+        control.should_save = bool(self._agreed or save)
         return control
 
     def on_save(self, args, state, control, **kwargs) -> None:

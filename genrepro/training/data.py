@@ -21,12 +21,12 @@ IGNORED = -100  # a target that cross-entropy and Trainer's count of a batch lea
 
 
 class Draw(NamedTuple):
-    """One place in an epoch's order: the index of a segment, and whether it counts.
+    """One place in an epoch's order: which segment it holds, and whether that counts.
 
     What does not count fills up the last batches, so that all processes have equally many.
     """
 
-    index: int
+    segment: int
     counts: bool = True
 
 
@@ -52,9 +52,9 @@ class Segments(Dataset):
         return len(self.part.rows)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        features = self.features(draw.index)
-        length = len(features) if self.lengths is None else self.lengths[draw.index]
-        target = self.part.targets[self.part.clip_of[draw.index]]
+        features = self.features(draw.segment)
+        length = len(features) if self.lengths is None else self.lengths[draw.segment]
+        target = self.part.targets[self.part.clip_of[draw.segment]]
         return Sample(features, length, target if draw.counts else IGNORED)
 
     def features(self, index: int) -> np.ndarray:
@@ -82,7 +82,7 @@ class Shuffled(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         random = np.random.default_rng([self.seed, self.epoch])
         order = [Draw(index) for index in random.permutation(self.size).tolist()]
-        return iter(order + [Draw(order[-1].index, counts=False)] * self.fillers)
+        return iter(order + [Draw(order[-1].segment, counts=False)] * self.fillers)
 
 
 @dataclass(frozen=True)

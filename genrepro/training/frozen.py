@@ -119,8 +119,8 @@ def _write(
 def _outputs(layers: nn.Module, encoded: Encoded, rows: list[int], train: Train) -> Iterator[Row]:
     was_training, where = layers.training, device.choose_device(train)
     layers.eval().to(where)
-    for _, alike in groupby(rows, key=lambda row: encoded[row].shape):
-        alike = list(alike)
+    for _, group in groupby(rows, key=lambda row: encoded[row].shape):
+        alike = list(group)
         for start in range(0, len(alike), train.batch_size):
             batch = alike[start : start + train.batch_size]
             inputs = stacked([encoded[row] for row in batch]).to(where)

@@ -34,7 +34,7 @@ class ClipTrainer(Trainer):
         self.best: dict[str, torch.Tensor] | None = None
         self.epoch_loss: float | torch.Tensor = 0.0
         if self.args.device.type == "cuda":
-            self.data_collator = Prefetcher(self.data_collator, self.args.device)
+            self.data_collator = Prefetcher(kwargs["data_collator"], self.args.device)
 
     def _get_train_sampler(self, *args) -> Shuffled:
         together = self.args.train_batch_size * self.args.world_size
@@ -51,7 +51,7 @@ class ClipTrainer(Trainer):
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         batches = inputs.get(Collator.EQUAL, [inputs])
-        loss = 0.0
+        loss = torch.zeros((), device=self.args.device)
         for number, batch in enumerate(batches, 1):
             more = number < len(batches)  # processes exchange their gradients after the last
             with self.accelerator.no_sync(model) if more else contextlib.nullcontext():
@@ -144,11 +144,10 @@ class ClipTrainer(Trainer):
             "eval_selection": selection(accuracy, loss, len(part.targets)),
         }
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        if self.control.should_training_stop:  # no run resumes after the last epoch
-            self.control.should_save = False
+        control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if control.should_training_stop:  # no run resumes after the last epoch
+            control.should_save = False
+        self.control = control
         return metrics
 
     def _validation_logits(self) -> np.ndarray:

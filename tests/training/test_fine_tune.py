@@ -19,7 +19,7 @@ from genrepro.model import backbone, device
 from genrepro.model.inference import segment_logits
 from genrepro.training import fine_tune, frozen
 from genrepro.training.callbacks import Checkpoints
-from genrepro.training.data import Collator, Draw, Sample
+from genrepro.training.data import Collator, Sample
 from genrepro.training.trainer import ClipTrainer
 from tests.support.samples import RATE, ROOT, tiny_backbone, tone
 
@@ -387,19 +387,6 @@ def test_each_process_draws_masks_and_dropout_of_its_own(made, tmp_path, monkeyp
         monkeypatch.setattr(fine_tune.processes, "rank", lambda rank=rank: rank)
         train(made, tmp_path / str(rank), keep="last")
     assert len({number for number, _ in drawn}) == len({float(each) for _, each in drawn}) == 3
-
-
-def test_a_padded_place_in_a_batch_changes_no_loss():
-    class Part:
-        rows, targets, clip_of = [0, 1], [2, 1], [0, 1]
-
-    segments = fine_tune.Segments([np.zeros(3), np.ones(3)], Part)
-    features, length, target = segments[Draw(1, counts=False)]
-    assert features.tolist() == [1, 1, 1] and length == 3
-    loss = torch.nn.functional.cross_entropy
-    assert (
-        loss(torch.randn(1, 3), torch.tensor([target]), label_smoothing=0.1, reduction="sum") == 0
-    )
 
 
 def test_tones_have_the_sampling_rate_of_the_backbones():
