@@ -72,7 +72,7 @@ def train(made, where, epochs=4, rate=3e-3, stop_after=None, **changed):
 
 
 def weights(model) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    return torch.cat([parameter.detach().flatten().cpu() for parameter in model.parameters()])
 
 
 @pytest.fixture(scope="module")
