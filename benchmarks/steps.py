@@ -61,7 +61,7 @@ class Watch(TrainerCallback):
 
 def classifier(config: HubertConfig, freeze: str = "nothing") -> PreTrainedModel:
     torch.manual_seed(0)
-    model = AutoModelForAudioClassification.from_config(config)
+    model = AutoModelForAudioClassification.from_config(config, trust_remote_code=False)
     backbone.freeze(model, freeze)
     return model
 

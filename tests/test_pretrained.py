@@ -191,6 +191,21 @@ def test_a_folder_of_the_repository_that_dvc_does_not_watch_is_refused(folder, m
     assert take(folder, id="backbones/model")["weights"] is None
 
 
+def test_a_folder_outside_the_repository_comes_with_a_warning(
+    folder, tmp_path, monkeypatch, capsys
+):
+    from stages import fetch_model
+
+    (tmp_path / "repo/backbones").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "repo")
+    params = load(ROOT / "params.yaml")
+    for name, warned in ((folder, True), (Path("backbones/model"), False)):
+        model = params.model.model_copy(update={"id": str(name)})
+        fetch_model.main(params.model_copy(update={"model": model}))
+        assert ("DVC does not watch" in capsys.readouterr().out) is warned
+        shutil.copytree(folder, "backbones/model", dirs_exist_ok=True)
+
+
 def test_a_revision_is_for_the_hub(folder):
     with pytest.raises(PipelineError, match=r"model\.revision is for the Hub"):
         take(folder, revision="main")

@@ -61,7 +61,9 @@ def _built(
         crop(model, extractor)
     else:
         crop_config(config, extractor)
-        model = AutoModelForAudioClassification.from_config(config, dtype=torch.float32)
+        model = AutoModelForAudioClassification.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
     freeze(model, train.freeze)
     return optimize_for_cpu(model), pretrained
 
@@ -77,9 +79,13 @@ def load(folder: Path) -> PreTrainedModel:
     logging.disable_progress_bar()
     try:
         model = AutoModelForAudioClassification.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
         raise PipelineError(
             f"the model in {folder} cannot be loaded ({one_line(error)}); "
             "make it anew with `dvc repro -f train`."
@@ -100,7 +106,7 @@ def has_weights(folder: Path) -> bool:
 
 def _config(folder: Path, labels: list[str], train: Train):
     ids = dict(enumerate(labels))
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     config.id2label, config.label2id = ids, {label: index for index, label in ids.items()}
     if type(config) not in AutoModelForAudioClassification._model_mapping:
         raise PipelineError(
@@ -138,6 +144,7 @@ def _pretrained(folder: Path, config) -> PreTrainedModel:
             config=config,
             dtype=torch.float32,  # else a float16 checkpoint would be trained in float16
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -42,45 +43,78 @@ def test_nothing_in_the_code_loads_a_pickle_or_runs_text(path):
     for name, keywords in calls(path):
         assert name not in ("eval", "exec", "os.system", "yaml.load", "pickle.load", "pickle.loads")
         assert name != "torch.load" or keywords.get("weights_only") == "True"
-        assert keywords.get("trust_remote_code", "False") == "False"
+        if re.match(r"(\w+\.)*Auto\w+\.from_|pipeline$", name):
+            assert keywords.get("trust_remote_code") == "False", path
         assert keywords.get("allow_pickle", "False") in ("False", "model.allow_pickle")
         assert keywords.get("shell", "False") == "False"
         if name.endswith("Model.from_pretrained") or "AudioClassification.from_pre" in name:
             assert keywords.get("use_safetensors") == "True", path
 
 
-def test_a_model_folder_s_code_is_not_run_and_its_pickle_is_not_loaded(in_tmp):
-    """auto_map names code beside the config; trust_remote_code would run it."""
-    from genrepro import pretrained
+def test_code_in_a_model_folder_is_not_run(in_tmp, monkeypatch):
+    """auto_map names code beside the config; transformers asks at the terminal whether to run it.
+
+    fetch_model refuses such a folder; here it is given to what loads models, as tools.predict does.
+    """
     from genrepro.core.errors import PipelineError
-    from genrepro.core.params import Model, load
+    from genrepro.core.params import load
     from genrepro.encoding.extractor import adapt, load_extractor
     from genrepro.model import backbone
 
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
     folder, mark = tiny_backbone("ast", in_tmp / "model"), in_tmp / "mark"
-    config = json.loads((folder / "config.json").read_text())
-    auto = {"AutoConfig": "own.Config", "AutoModelForAudioClassification": "own.Model"}
-    (folder / "config.json").write_text(json.dumps(config | {"auto_map": auto}))
-    extractor = json.loads((folder / "preprocessor_config.json").read_text())
-    extractor["auto_map"] = {"AutoFeatureExtractor": "own.Extractor"}
-    (folder / "preprocessor_config.json").write_text(json.dumps(extractor))
+    params = load(ROOT / "params.yaml")
+    extractor = adapt(load_extractor(folder), params.encode, 1.0)
     (folder / "own.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Mine(mark)))
-
-    def take(name: str, allow_pickle: bool = False) -> Path:
-        model = Model(id=str(folder), revision=None, allow_pickle=allow_pickle)
-        pretrained.take(model, in_tmp / name)
-        return in_tmp / name
-
-    params, taken = load(ROOT / "params.yaml"), take("taken")
-    shutil.copy(folder / "own.py", taken)  # even so
-    adapted = adapt(load_extractor(taken), params.encode, 1.0)
-    backbone.build(taken, ["a", "b"], adapted, params.train, 0)
-    (folder / "model.safetensors").unlink()
-    for allow_pickle in (False, True):
+    for name, changes in {
+        "config.json": {"AutoConfig": "own.Config", "AutoModelForAudioClassification": "own.Model"},
+        "preprocessor_config.json": {"AutoFeatureExtractor": "own.Extractor"},
+    }.items():
+        content = json.loads((folder / name).read_text()) | {"auto_map": changes}
+        content |= {"model_type": "own"} if name == "config.json" else {}
+        content.pop("feature_extractor_type", None)
+        (folder / name).write_text(json.dumps(content))
+    for load_it in (
+        load_extractor,
+        backbone.load,
+        lambda folder: backbone.build(folder, ["a", "b"], extractor, params.train, 0),
+    ):
         with pytest.raises(PipelineError):
-            take(f"pickled-{allow_pickle}", allow_pickle)
+            load_it(folder)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attn_implementation": "flash_attention_2"},
+        {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_model_folder_that_asks_for_a_missing_package_is_one_sentence(tmp_path, changes):
+    from genrepro.core.errors import PipelineError
+    from genrepro.model import backbone
+
+    folder = tiny_backbone("ast", tmp_path / "model")
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | changes))
+    with pytest.raises(PipelineError, match="cannot be loaded"):
+        backbone.load(folder)
+
+
+@pytest.mark.parametrize("allow_pickle", [False, True])
+def test_a_pickle_of_more_than_tensors_is_not_loaded(in_tmp, allow_pickle):
+    from genrepro import pretrained
+    from genrepro.core.errors import PipelineError
+    from genrepro.core.params import Model
+
+    folder = shutil.copytree(ROOT / "backbones/tiny-ast", in_tmp / "backbones/pickled")
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Mine(in_tmp / "mark")))
+    model = Model(id=str(folder), revision=None, allow_pickle=allow_pickle)
+    with pytest.raises(PipelineError, match=r"pytorch_model\.bin"):
+        pretrained.take(model, in_tmp / "taken")
+    assert not (in_tmp / "mark").exists()
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
