@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.samples import ROOT, tiny_backbone
 
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 TOKEN = "hf_PlantedInTheEnvironmentAsASecret"
 SOURCES = sorted(
     file for room in ("genrepro", "stages", "tools") for file in (ROOT / room).rglob("*.py")
@@ -155,8 +157,6 @@ def test_a_corpus_folder_s_code_is_not_run(in_tmp, tone_corpus):
 
 def test_a_token_in_the_environment_is_in_no_file_and_in_no_line(in_tmp, tone_corpus):
     """The stages that use the Hub; test_hub.py plants one where the Hub answers."""
-    import yaml
-
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["data"]["corpus"] = str(tone_corpus)
     said = ""
@@ -176,6 +176,19 @@ def test_a_token_in_the_environment_is_in_no_file_and_in_no_line(in_tmp, tone_co
     assert "cannot be reached" in said and TOKEN not in said
     for path in in_tmp.rglob("*"):
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_no_job_of_a_workflow_runs_code_of_a_pull_request_with_a_token_that_can_write(path):
+    """That code can read the token that checkout stores, and what later steps are given."""
+    workflow = yaml.safe_load(path.read_text())
+    for job in workflow["jobs"].values():
+        steps, can = job["steps"], job.get("permissions", workflow["permissions"])
+        checkouts = [step for step in steps if step.get("uses", "").startswith("actions/checkout@")]
+        assert not checkouts or "write" not in can.values()
+        assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+        for step in steps:
+            assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step.get("uses", f"x@{'0' * 40}")), step
 
 
 def test_every_locked_package_has_hashes():
