@@ -32,13 +32,6 @@ SOURCE = "source.json"
 MIN_RATE, MAX_RATE = 2_000, 768_000  # Hz, of a model that processes audio
 MAX_JSON_BYTES = 50_000_000
 SHARD_NAME = re.compile(r"[\w.-]+\.safetensors")  # no slash: an index must not lead elsewhere
-# Keys of config.json that the pipeline decides. An implementation of attention can name a package
-# that is not installed, or code on the Hub.
-DROPPED = {
-    *("attn_implementation", "_attn_implementation", "_attn_implementation_internal"),
-    *("experts_implementation", "_experts_implementation", "_experts_implementation_internal"),
-    *("problem_type", "use_weighted_layer_sum"),
-}
 HUB_ID = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
@@ -70,7 +63,11 @@ def take(model: Model, target: Path) -> dict[str, object]:
     if not names and origin.weights_needed:
         raise PipelineError(f"{origin.name} has no weights: set model.id to a model that has some.")
     weights = {name: sha256(target / name) for name in names}
-    source = {"id": model.id, "revision": origin.revision, "weights": weights or None}
+    source: dict[str, object] = {
+        "id": model.id,
+        "revision": origin.revision,
+        "weights": weights or None,
+    }
     write_json(target / SOURCE, source)
     return source
 
@@ -119,7 +116,8 @@ def _hub(model: Model) -> Origin:
 
 
 def _pins() -> dict[str, str]:
-    return (read_yaml(PINS) if PINS.is_file() else None) or {}
+    pins = read_yaml(PINS) if PINS.is_file() else None
+    return pins if isinstance(pins, dict) else {}
 
 
 def _copy_config(origin: Origin, target: Path) -> None:
@@ -131,10 +129,7 @@ def _copy_config(origin: Origin, target: Path) -> None:
             f"{CONFIG} of {origin.name} has a quantization_config: quantized weights cannot be "
             "fine-tuned here; set model.id to the model that they were made from."
         )
-    if DROPPED.isdisjoint(config):
-        shutil.copyfile(path, target / CONFIG)
-    else:
-        _write(target / CONFIG, {key: config[key] for key in config if key not in DROPPED})
+    shutil.copyfile(path, target / CONFIG)
 
 
 def _copy_preprocessor(origin: Origin, target: Path) -> None:
@@ -151,7 +146,8 @@ def _copy_preprocessor(origin: Origin, target: Path) -> None:
             "it does not prepare audio; set model.id to an audio model."
         )
     if nested:
-        _write(target / PREPROCESSOR, content)
+        text = json.dumps(content, indent=2) + "\n"
+        (target / PREPROCESSOR).write_text(text, encoding="utf-8")
     else:
         shutil.copyfile(path, target / PREPROCESSOR)
 
@@ -173,10 +169,6 @@ def _check_no_code(content: dict, name: str) -> None:
             f"{name} asks for code of the model's own (auto_map), which is never run here: "
             "set model.id to a model that transformers itself supports."
         )
-
-
-def _write(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_json(path: Path, name: str) -> dict:

@@ -128,9 +128,7 @@ def test_quantized_weights_are_refused(folder):
         take(folder)
 
 
-@pytest.mark.parametrize(
-    "key", ["attn_implementation", "_attn_implementation", "experts_implementation"]
-)
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
 def test_an_implementation_that_a_config_asks_for_is_not_used(tmp_path, key):
     """transformers would raise ImportError, or fetch the code from the Hub."""
     source = tiny_backbone("hubert", tmp_path / "model")
@@ -142,21 +140,6 @@ def test_an_implementation_that_a_config_asks_for_is_not_used(tmp_path, key):
     extractor = adapt(load_extractor(tmp_path / "taken"), params.encode, 1.0)
     model, pretrained = backbone.build(tmp_path / "taken", ["a", "b"], extractor, params.train, 0)
     assert pretrained and model.config._attn_implementation != "flash_attention_2"
-
-
-def test_what_params_yaml_decides_is_not_taken_from_a_config(folder):
-    config = {"model_type": "hubert", "hidden_size": 32}
-    decided = {"problem_type": "multi_label_classification", "use_weighted_layer_sum": True}
-    (folder / "config.json").write_text(json.dumps(config | decided))
-    take(folder)
-    assert json.loads((folder.parent / "taken/config.json").read_text()) == config
-
-
-def test_an_ordinary_config_is_copied_byte_for_byte(folder):
-    text = '{"model_type":\t"hubert", "epsilon": 1e-05, "limit": Infinity}'
-    (folder / "config.json").write_text(text)
-    take(folder)
-    assert (folder.parent / "taken/config.json").read_text() == text
 
 
 def test_a_backbone_saved_with_a_processor_of_transformers_5(tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
+    EvalResult,
     HfApi,
     ModelCard,
     ModelInfo,
@@ -68,7 +69,9 @@ def main() -> None:
         if existing is None:
             api.create_repo(args.repo, private=not args.public)
         # One commit, so that all or nothing is there; upload_folder may make several of them.
-        operations = [CommitOperationAdd(name, path) for name, path in files.items()]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationAdd(name, path) for name, path in files.items()
+        ]
         operations += [CommitOperationDelete(name) for name in stale]
         api.create_commit(args.repo, operations, commit_message="Publish a model with its figures")
     log(f"published: {endpoint()}/{args.repo}")
@@ -109,14 +112,14 @@ def collect() -> dict[str, Path]:
     return files
 
 
+def _results(card: ModelCard) -> list[EvalResult]:
+    return getattr(card.data, "eval_results", None) or []
+
+
 def _check_run(card: ModelCard) -> None:
     """Refuse an export that is not of the run in metrics/."""
     measured = json.loads((METRICS / "test.json").read_text(encoding="utf-8"))["accuracy"]
-    stated = [
-        result.metric_value
-        for result in card.data.eval_results or []
-        if result.metric_type == "accuracy"
-    ]
+    stated = [result.metric_value for result in _results(card) if result.metric_type == "accuracy"]
     if stated != [measured]:
         raise PipelineError(
             f"{EXPORT / CARD} and {METRICS}/test.json come from different runs: type `dvc repro`."
@@ -124,7 +127,7 @@ def _check_run(card: ModelCard) -> None:
 
 
 def _check_demo(card: ModelCard, demo_too: bool) -> None:
-    trained_on = {result.dataset_type for result in card.data.eval_results or []}
+    trained_on = {result.dataset_type for result in _results(card)}
     if DEMO in trained_on and not demo_too:
         raise PipelineError(
             "this model was trained on the demo's generated music and knows no real genre: "

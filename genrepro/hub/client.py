@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import httpx2
@@ -85,7 +85,7 @@ def fetch(repo: str, file: str, revision: str | None, kind: Kind) -> Path:
         PipelineError: what went wrong and what to do.
         MissingFile: the repository exists and does not hold the file.
     """
-    what = {"revision": revision, "repo_type": kind}
+    what: dict[str, Any] = {"revision": revision, "repo_type": kind}
     with explained(repo, kind=kind, revision=revision, file=file):
         found = try_to_load_from_cache(repo, file, **what)  # or a mark that the file does not exist
         if not (found and re.fullmatch("[0-9a-f]{40}", revision or "")):  # a branch moves
@@ -114,7 +114,7 @@ def fetch_matching(repo: str, patterns: list[str], revision: str, kind: Kind) ->
     Raises:
         PipelineError: as `fetch`.
     """
-    what = {"revision": revision, "repo_type": kind}
+    what: dict[str, Any] = {"revision": revision, "repo_type": kind}
     with explained(repo, kind=kind, revision=revision, file="a file"):
         try:
             get_cached_repo_tree(repo, **what)  # the list against which the cache is checked

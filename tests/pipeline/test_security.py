@@ -86,25 +86,6 @@ def test_code_in_a_model_folder_is_not_run(in_tmp, monkeypatch):
     assert not mark.exists()
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"attn_implementation": "flash_attention_2"},
-        {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_a_model_folder_that_asks_for_a_missing_package_is_one_sentence(tmp_path, changes):
-    from genrepro.core.errors import PipelineError
-    from genrepro.model import backbone
-
-    folder = tiny_backbone("ast", tmp_path / "model")
-    content = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(content | changes))
-    with pytest.raises(PipelineError, match="cannot be loaded"):
-        backbone.load(folder)
-
-
 @pytest.mark.parametrize("allow_pickle", [False, True])
 def test_a_pickle_of_more_than_tensors_is_not_loaded(in_tmp, allow_pickle):
     from genrepro import pretrained
