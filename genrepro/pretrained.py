@@ -136,8 +136,8 @@ def _copy_preprocessor(origin: Origin, target: Path) -> None:
     nested = not origin.fetch(PREPROCESSOR) and origin.fetch(PROCESSOR)
     path, content = _read(origin, PROCESSOR if nested else PREPROCESSOR)
     if nested:
-        content = content.get("feature_extractor")
-        content = content if isinstance(content, dict) else {}
+        extractor = content.get("feature_extractor")
+        content = extractor if isinstance(extractor, dict) else {}
         _check_no_code(content, f"{PROCESSOR} of {origin.name}")
     rate = content.get("sampling_rate")
     if not isinstance(rate, int | float) or not MIN_RATE <= rate <= MAX_RATE:

@@ -112,7 +112,9 @@ def place(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("place")
     shutil.copytree(ROOT / "corpora" / "gtzan", place / "corpora" / "wrong")
     shutil.copytree(ROOT / "corpora" / "gtzan", place / "corpora" / "gtzan")
-    shutil.copy(ROOT / "dvc.yaml", place)  # stages resume by what it declares
+    shutil.copy(ROOT / "dvc.yaml", place)  # it declares what unfinished work depends on
+    for room in ("genrepro", "stages"):
+        (place / room).symlink_to(ROOT / room)
     (place / "backbones").mkdir()
     shutil.copy(ROOT / "backbones" / "revisions.yaml", place / "backbones")
     card = yaml.safe_load((place / "corpora/gtzan/corpus.yaml").read_text())
