@@ -19,9 +19,11 @@ from genrepro.core.errors import PipelineError, one_line
 from genrepro.core.files import sha256, write_json
 from genrepro.core.params import Model
 
-PINS = Path("backbones/revisions.yaml")
+FOLDER = Path("backbones")  # the one that DVC watches
+PINS = FOLDER / "revisions.yaml"
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"  # what a processor of transformers 5 saves instead
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = "pytorch_model.bin"
@@ -55,14 +57,8 @@ def take(model: Model, target: Path) -> dict[str, object]:
     """
     origin = _folder(model) if Path(model.id).is_dir() else _hub(model)
     target.mkdir(parents=True)
-    if not isinstance(_copy_json(origin, CONFIG, target).get("model_type"), str):
-        raise PipelineError(f"{CONFIG} of {origin.name} names no model_type: it is no backbone.")
-    rate = _copy_json(origin, PREPROCESSOR, target).get("sampling_rate")
-    if not isinstance(rate, int | float) or not MIN_RATE <= rate <= MAX_RATE:
-        raise PipelineError(
-            f"{PREPROCESSOR} of {origin.name} gives no sampling_rate in Hz: "
-            "it does not prepare audio; set model.id to an audio model."
-        )
+    _copy_config(origin, target)
+    _copy_preprocessor(origin, target)
     names = _copy_weights(origin, target, model.allow_pickle)
     if not names and origin.weights_needed:
         raise PipelineError(f"{origin.name} has no weights: set model.id to a model that has some.")
@@ -81,6 +77,12 @@ def _folder(model: Model) -> Origin:
         raise PipelineError(
             f"model.revision is for the Hub, and model.id is the folder {model.id}: "
             "set model.revision to null."
+        )
+    folder = Path(model.id).resolve()
+    if folder.is_relative_to(Path.cwd()) and not folder.is_relative_to(FOLDER.resolve()):
+        raise PipelineError(
+            f"model.id: DVC watches the folder {FOLDER} and not {model.id}, so that changes to it "
+            f"would go unnoticed: move it into {FOLDER}."
         )
 
     def fetch(name: str) -> Path | None:
@@ -118,15 +120,55 @@ def _pins() -> dict[str, str]:
     return pins if isinstance(pins, dict) else {}
 
 
-def _copy_json(origin: Origin, name: str, target: Path) -> dict:
+def _copy_config(origin: Origin, target: Path) -> None:
+    path, config = _read(origin, CONFIG)
+    if not isinstance(config.get("model_type"), str):
+        raise PipelineError(f"{CONFIG} of {origin.name} names no model_type: it is no backbone.")
+    if config.get("quantization_config"):
+        raise PipelineError(
+            f"{CONFIG} of {origin.name} has a quantization_config: quantized weights cannot be "
+            "fine-tuned here; set model.id to the model that they were made from."
+        )
+    shutil.copyfile(path, target / CONFIG)
+
+
+def _copy_preprocessor(origin: Origin, target: Path) -> None:
+    nested = not origin.fetch(PREPROCESSOR) and origin.fetch(PROCESSOR)
+    path, content = _read(origin, PROCESSOR if nested else PREPROCESSOR)
+    if nested:
+        extractor = content.get("feature_extractor")
+        content = extractor if isinstance(extractor, dict) else {}
+        _check_no_code(content, f"{PROCESSOR} of {origin.name}")
+    rate = content.get("sampling_rate")
+    if not isinstance(rate, int | float) or not MIN_RATE <= rate <= MAX_RATE:
+        raise PipelineError(
+            f"{path.name} of {origin.name} gives no sampling_rate in Hz: "
+            "it does not prepare audio; set model.id to an audio model."
+        )
+    if nested:
+        text = json.dumps(content, indent=2) + "\n"
+        (target / PREPROCESSOR).write_text(text, encoding="utf-8")
+    else:
+        shutil.copyfile(path, target / PREPROCESSOR)
+
+
+def _read(origin: Origin, name: str) -> tuple[Path, dict]:
     path = origin.fetch(name)
     if path is None:
         raise PipelineError(
             f"{origin.name} has no {name}: a backbone needs {CONFIG} and {PREPROCESSOR}."
         )
     content = _read_json(path, f"{name} of {origin.name}")
-    shutil.copyfile(path, target / name)
-    return content
+    _check_no_code(content, f"{name} of {origin.name}")
+    return path, content
+
+
+def _check_no_code(content: dict, name: str) -> None:
+    if content.get("auto_map"):
+        raise PipelineError(
+            f"{name} asks for code of the model's own (auto_map), which is never run here: "
+            "set model.id to a model that transformers itself supports."
+        )
 
 
 def _read_json(path: Path, name: str) -> dict:

@@ -66,7 +66,8 @@ def table(found: dict[int, tuple[float, float]], clips: int, confidence: float) 
 
 
 def layers(folder: Path) -> int:
-    return AutoConfig.from_pretrained(folder, local_files_only=True).num_hidden_layers
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return config.num_hidden_layers
 
 
 def joined(one: Part, other: Part) -> Part:

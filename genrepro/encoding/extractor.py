@@ -27,7 +27,9 @@ def load_extractor(folder: Path) -> Extractor:
         PipelineError: the folder holds no `preprocessor_config.json` that transformers can use.
     """
     try:
-        return AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        return AutoFeatureExtractor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PipelineError(
             f"{folder}/preprocessor_config.json gives no feature extractor ({one_line(error)}); "

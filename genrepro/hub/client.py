@@ -35,71 +35,40 @@ TOKENS = "https://huggingface.co/settings/tokens"
 WAITS = (1, 2, 4)  # seconds before asking again a Hub that is busy or does not answer
 MAX_RETRY_AFTER = 60  # seconds that a busy Hub may ask us to wait
 
-# The first match counts: the type of the error, or the HTTP status.
-MESSAGES: tuple[tuple[type[Exception] | tuple[type[Exception], ...] | int, str], ...] = (
-    (
-        errors.OfflineModeIsEnabled,
-        "{file} of {repo} is not in the cache and HF_HUB_OFFLINE is set: unset it and run once "
-        "with network.",
-    ),
-    (
-        errors.RevisionNotFoundError,
-        "{repo} on the Hub has no revision {revision!r}: take a commit from its page, under Files, "
-        "History.",
-    ),
-    (
-        errors.GatedRepoError,
-        "{repo} is gated: ask for access on its page, log in with `hf auth login`, then run the "
-        "same command again.",
-    ),
-    (
-        errors.RepositoryNotFoundError,
-        "the Hub has no {kind} {repo}, or shows it to its owner only (HTTP {status}): check the "
-        "id; for a private one log in with `hf auth login`.",
-    ),
-    (errors.DisabledRepoError, "{repo} was disabled on the Hub: use another {kind}."),
-    (
-        401,
-        "the Hub does not accept this token (HTTP 401): type `hf auth login` with a new one from "
-        f"{TOKENS}.",
-    ),
-    (
-        403,
-        "the Hub does not let you {action} {repo} (HTTP 403): ask its owner for access, and log in "
-        f"with a token that has the right to {{action}} it ({TOKENS}).",
-    ),
-    (
-        429,
-        "{hub} allows no more requests for now (HTTP 429): run the same command again {later}, or "
-        "log in with `hf auth login` for a higher limit.",
-    ),
-    (errors.BadRequestError, "the Hub refuses {repo} (HTTP {status}): {words}."),
-    (errors.HfHubHTTPError, "{hub} answers with HTTP {status}: run the same command again later."),
-    (
-        errors.HFValidationError,
-        "{repo!r} is neither a folder here nor an id on the Hub: an id looks like "
-        "ntu-spml/distilhubert.",
-    ),
-    (
-        errors.FileMetadataError,
-        "{hub} does not answer as a Hub does: check HF_ENDPOINT and any proxy.",
-    ),
-    (
-        (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError),
-        "{hub} broke off in the middle: run the same command again.",
-    ),
-    (
-        (httpx2.HTTPError, errors.RevisionResolutionError),
-        "{hub} cannot be reached or does not answer: check the network, the proxy and HF_ENDPOINT, "
-        "then run the same command again.",
-    ),
-    (ValueError, "the Hub does not take this: {words}."),
-    (
-        Exception,  # a wrong size, and whatever hf_xet raises
-        "the transfer of {file} was cut short or changed on the way: run the same command again.",
-    ),
-)
-_BROAD = (OSError, RuntimeError, ValueError)
+# By the type of the error or the HTTP status; the first match counts.
+MESSAGES: dict[type[Exception] | tuple[type[Exception], ...] | int, str] = {
+    errors.OfflineModeIsEnabled: "{file} of {repo} is not in the cache and HF_HUB_OFFLINE is set: "
+    "unset it and run once with network.",
+    errors.RevisionNotFoundError: "{repo} on the Hub has no revision {revision!r}: "
+    "take a commit from its page, under Files, History.",
+    errors.GatedRepoError: "{repo} is gated: ask for access on its page, log in with "
+    "`hf auth login`, then run the same command again.",
+    errors.RepositoryNotFoundError: "the Hub has no {kind} {repo}, or shows it to its owner only "
+    "(HTTP {status}): check the id; for a private one log in with `hf auth login`.",
+    errors.DisabledRepoError: "{repo} was disabled on the Hub: use another {kind}.",
+    401: "the Hub does not accept this token (HTTP 401): type `hf auth login` with a new one from "
+    f"{TOKENS}.",
+    403: "the Hub does not let you {action} {repo} (HTTP 403): ask its owner for access, and log "
+    f"in with a token that has the right to {{action}} it ({TOKENS}).",
+    429: "{hub} allows no more requests for now (HTTP 429): run the same command again {later}, "
+    "or log in with `hf auth login` for a higher limit.",
+    errors.BadRequestError: "the Hub refuses {repo} (HTTP {status}): {words}.",
+    errors.HfHubHTTPError: "{hub} answers with HTTP {status}: run the same command again later.",
+    errors.HFValidationError: "{repo!r} is neither a folder here nor an id on the Hub: an id looks "
+    "like ntu-spml/distilhubert.",
+    errors.FileMetadataError: "{hub} does not answer as a Hub does: check HF_ENDPOINT and any "
+    "proxy.",
+    (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError): "{hub} broke off in the "
+    "middle: run the same command again.",
+    (httpx2.HTTPError, errors.RevisionResolutionError): "{hub} cannot be reached or does not "
+    "answer: check the network, the proxy and HF_ENDPOINT, then run the same command again.",
+    ValueError: "the Hub does not take this: {words}.",
+    OSError: "the transfer of {file} was cut short or changed on the way: run the same command "
+    "again.",
+    RuntimeError: "the transfer of {file} failed: run the same command again, with "
+    "HF_HUB_DISABLE_XET=1 if that does not help.",  # hf_xet raises these
+}
+_BUILTIN = (OSError, RuntimeError, ValueError)
 
 
 class MissingFile(PipelineError):
@@ -189,7 +158,7 @@ def explained(
         raise
     except errors.RemoteEntryNotFoundError:
         raise MissingFile(_missing(repo, file, revision)) from None
-    except (httpx2.HTTPError, errors.RevisionResolutionError, *_BROAD) as error:
+    except (httpx2.HTTPError, errors.RevisionResolutionError, *_BUILTIN) as error:
         reason: BaseException = error
         if isinstance(error, errors.LocalEntryNotFoundError | RuntimeError) and error.__cause__:
             reason = error.__cause__
@@ -206,7 +175,7 @@ def _explain(
     wait = _retry_after(error)
     template = next(
         text
-        for key, text in MESSAGES
+        for key, text in MESSAGES.items()
         if (status == key if isinstance(key, int) else isinstance(error, key))
     )
     return template.format(

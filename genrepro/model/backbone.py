@@ -77,7 +77,9 @@ def _build(
         crop(model, extractor)
     else:
         crop_config(config, extractor)
-        model = AutoModelForAudioClassification.from_config(config, dtype=torch.float32)
+        model = AutoModelForAudioClassification.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
     freeze(model, train.freeze)
     skip_masks_longer_than_input(model)
     return use_fast_kernels(model) if train.fast_kernels else model, pretrained
@@ -98,6 +100,7 @@ def load(folder: Path) -> PreTrainedModel:
             config=_read_config(folder),
             dtype=torch.float32,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
@@ -199,6 +202,7 @@ def _pretrained(folder: Path, config) -> PreTrainedModel:
             config=config,
             dtype=torch.float32,  # else a float16 checkpoint would be trained in float16
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,

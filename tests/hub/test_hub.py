@@ -16,9 +16,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.hub_contents import DISTILHUBERT, WORDS, fill, gtzan_tarball
+from tests.support.hub_contents import (
+    CLOSED,
+    DISTILHUBERT,
+    WORDS,
+    fill,
+    gtzan_tarball,
+    pickled_weights,
+)
 from tests.support.hub_place import ROOT, TOKEN, files_of, one_sentence, python, write_params
-from tests.support.loopback_hub import FAILURES, LoopbackHub
+from tests.support.loopback_hub import FAILURES, OWNER, LoopbackHub
 
 # Fetches each model id on the command line, all at once, and prints {id: [sentence, seconds]}.
 FETCH_MODELS = """
@@ -67,6 +74,21 @@ assert "torch" not in sys.modules
 print(json.dumps(said))
 """
 
+# Fetches what a JSON list of [function of the client, its arguments] asks, and prints each result.
+ASK = """
+import json, sys
+from genrepro.core.errors import PipelineError
+from genrepro.hub import client
+
+answers = []
+for function, *arguments in json.loads(sys.argv[1]):
+    try:
+        answers.append(str(getattr(client, function)(*arguments)))
+    except PipelineError as error:
+        answers.append(f"{type(error).__name__}: {error}")
+print(json.dumps(answers))
+"""
+
 # Runs the stages on the command line one after another: what they import is imported once.
 RUN_STAGES = """
 import importlib, sys
@@ -90,7 +112,9 @@ def place(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("place")
     shutil.copytree(ROOT / "corpora" / "gtzan", place / "corpora" / "wrong")
     shutil.copytree(ROOT / "corpora" / "gtzan", place / "corpora" / "gtzan")
-    shutil.copy(ROOT / "dvc.yaml", place)  # stages resume by what it declares
+    shutil.copy(ROOT / "dvc.yaml", place)  # it declares what unfinished work depends on
+    for room in ("genrepro", "stages"):
+        (place / room).symlink_to(ROOT / room)
     (place / "backbones").mkdir()
     shutil.copy(ROOT / "backbones" / "revisions.yaml", place / "backbones")
     card = yaml.safe_load((place / "corpora/gtzan/corpus.yaml").read_text())
@@ -242,7 +266,6 @@ EXPECTED = {
     "fails/429-once": "fetched",
     "fails/500": "HTTP 500",
     "fails/500-once": "fetched",
-    "fails/gated": "is gated",
     "fails/hang": "does not answer",
     "fails/cut": "broke off",
     "fails/cut-once": "fetched",
@@ -270,6 +293,95 @@ def test_a_hub_that_fails_ends_in_one_sentence_or_a_good_download(hub, tmp_path)
     fetched = {path.name for path in (tmp_path / "fetched").iterdir()}
     assert fetched == {"fails-429-once", "fails-500-once", "fails-cut-once"}
     assert any(asked != "bytes=0-" for asked in hub.ranges), "a cut download did not resume"
+
+
+def ask(place: Path, endpoint: str, *calls: list[object], **env: str) -> list[str]:
+    """The results of calls to the client, made one after another in a process of their own."""
+    done = python(place, endpoint, "-c", ASK, json.dumps(calls), **env)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    assert not any("\n" in answer for answer in answers)
+    return answers
+
+
+CLOSED_CALLS = [
+    ["fetch", "someone/private", "config.json", CLOSED, "model"],
+    ["fetch", "someone/gated", "config.json", None, "model"],
+    ["fetch_matching", "someone/private", ["small/*"], CLOSED, "dataset"],
+    ["fetch_matching", "someone/gated", ["small/*"], CLOSED, "dataset"],
+    ["fetch", "someone/private", "model.safetensors", CLOSED, "model"],
+]
+
+
+def test_private_and_gated_repositories_need_a_token_and_then_only_the_cache(hub, tmp_path):
+    refused = ask(tmp_path, hub.url, *CLOSED_CALLS)
+    assert "no model someone/private, or shows it to its owner only" in refused[0]
+    assert "no dataset someone/private, or shows it to its owner only" in refused[2]
+    for answer in (refused[1], refused[3]):
+        assert "someone/gated is gated" in answer
+    offline = ask(tmp_path, hub.url, *CLOSED_CALLS, HF_HUB_OFFLINE="1")
+    assert all("HF_HUB_OFFLINE is set: unset it" in answer for answer in offline)
+    nowhere = ask(tmp_path, "http://127.0.0.1:9", *CLOSED_CALLS[1:4:2])
+    assert all("cannot be reached" in answer for answer in nowhere)
+
+    fetched = ask(tmp_path, hub.url, *CLOSED_CALLS, HF_TOKEN=OWNER)
+    assert all(CLOSED in answer for answer in fetched)
+    assert fetched[4].startswith("MissingFile")
+    files = sorted(path.name for path in Path(fetched[2]).rglob("*.parquet"))
+    assert files == ["test-00000-of-00001.parquet", "train-00000-of-00001.parquet"]
+    assert ask(tmp_path, hub.url, *CLOSED_CALLS) == fetched
+    assert ask(tmp_path, "http://127.0.0.1:9", *CLOSED_CALLS) == fetched
+    asked = hub.asked.total()
+    assert ask(tmp_path, hub.url, *CLOSED_CALLS, HF_HUB_OFFLINE="1") == fetched
+    assert hub.asked.total() == asked
+
+
+def test_half_a_data_set_in_the_cache_is_not_taken_for_all_of_it_offline(hub, tmp_path):
+    one = ["fetch_matching", "someone/words", ["small/train*"], WORDS, "dataset"]
+    both = ["fetch_matching", "someone/words", ["small/*"], WORDS, "dataset"]
+    readme = ["fetch", "someone/words", "README.md", WORDS, "dataset"]
+    assert WORDS in ask(tmp_path, hub.url, readme)[0]
+    assert "HF_HUB_OFFLINE" in ask(tmp_path, hub.url, one, HF_HUB_OFFLINE="1")[0]
+    assert WORDS in ask(tmp_path, hub.url, one)[0]
+    whole, half = ask(tmp_path, hub.url, one, both, HF_HUB_OFFLINE="1")
+    assert WORDS in whole and "HF_HUB_OFFLINE" in half
+
+
+def test_a_pickled_model_works_offline_once_it_is_in_the_cache(hub, tmp_path):
+    write_params(tmp_path, model="someone/pickled")
+    params = tmp_path / "params.yaml"
+    params.write_text(params.read_text().replace("allow_pickle: false", "allow_pickle: true"))
+    torch_file = {"pytorch_model.bin": pickled_weights()}
+    commit, files = hub.repos["models", "someone/pickled"]
+    hub.add("models", "someone/pickled", files | torch_file, commit)
+    assert python(tmp_path, hub.url, "-m", "stages", "fetch_model").returncode == 0
+    before = files_of(tmp_path / "models")
+    done = python(tmp_path, hub.url, "-m", "stages", "fetch_model", HF_HUB_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    assert files_of(tmp_path / "models") == before
+
+
+def test_a_xet_store_that_cannot_be_reached_is_one_sentence(hub, tmp_path):
+    write_params(tmp_path, model="someone/xet")
+    quick = {"HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "1", "HF_XET_CLIENT_RETRY_BASE_DELAY": "1ms"}
+    done = python(tmp_path, hub.url, "-m", "stages", "fetch_model", **quick)
+    one_sentence(done, "the transfer of model.safetensors failed", "HF_HUB_DISABLE_XET=1")
+    env = quick | {"HF_HUB_DISABLE_XET": "1"}
+    assert python(tmp_path, hub.url, "-m", "stages", "fetch_model", **env).returncode == 0
+
+
+def test_a_damaged_file_is_removed_also_from_the_store_that_blobs_share(hub, tmp_path):
+    call = ["fetch", "ntu-spml/distilhubert", "config.json", DISTILHUBERT, "model"]
+    path = Path(ask(tmp_path, hub.url, call)[0])
+    whole, blob = path.read_bytes(), path.parent / path.readlink()
+    shared = tmp_path / "hf/hub/blobs/ab" / ("ab" * 32)  # where hf_xet's downloads are
+    shared.parent.mkdir(parents=True)
+    shared.write_bytes(whole[::-1])
+    blob.unlink()
+    blob.symlink_to(shared)
+    assert "does not have the checksum" in ask(tmp_path, hub.url, call)[0]
+    assert not shared.exists() and not blob.is_symlink() and not path.is_symlink()
+    assert Path(ask(tmp_path, hub.url, call)[0]).read_bytes() == whole
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path):
