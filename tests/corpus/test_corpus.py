@@ -189,7 +189,7 @@ def test_a_name_pattern_that_matches_nothing_is_refused_although_the_corpus_has_
 )
 def test_a_readme_configures_which_files_are_read(tmp_path, monkeypatch, configs, patterns):
     (tmp_path / "README.md").write_text(f"---\nconfigs: {configs}\n---\n")
-    monkeypatch.setattr(hub_parquet.client, "fetch", lambda *_: tmp_path / "README.md")
+    monkeypatch.setattr(hub_parquet.client, "fetch_matching", lambda *_: tmp_path)
     card = Parquet(kind="parquet", repo="a/b", revision="0" * 40)
     assert hub_parquet._published(card, "train")[: len(patterns)] == patterns
 
