@@ -41,7 +41,7 @@ def encode(paths: list[Path], feature_extractor: SequenceFeatureExtractor, cache
     """`gtzan.map(preprocess_function, …)`, into the Arrow file `cache`."""
 
     def preprocess_function(examples):
-        audio_arrays = [_decoded(x, feature_extractor.sampling_rate) for x in examples["audio"]]
+        audio_arrays = [decode(x, feature_extractor.sampling_rate) for x in examples["audio"]]
         inputs = feature_extractor(
             audio_arrays,
             sampling_rate=feature_extractor.sampling_rate,
@@ -62,7 +62,8 @@ def encode(paths: list[Path], feature_extractor: SequenceFeatureExtractor, cache
     return encoded.rename_column("genre", "label")
 
 
-def _decoded(path: str, sampling_rate: int):
+def decode(path: str, sampling_rate: int):
+    """The samples of a sound file, float64 (samples,)."""
     array, rate = soundfile.read(path)  # float64, as Audio() decoded then
     return soxr.resample(array, rate, sampling_rate, quality="HQ")
 

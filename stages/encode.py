@@ -41,7 +41,7 @@ def main(params: Params) -> None:
         extractor = adapt(load_extractor(BACKBONE), params.encode, longest)
         shards = _shards(clips)
         with distributed.rank_0_first("start"):  # rank 0 has the stage's lock, and cleans up
-            partial = resume.folder("encode", {})
+            partial = resume.folder("encode", params, {})
             if processes.rank() == 0:
                 extractor.save_pretrained(partial)
         _encode(shards, partial)

@@ -35,7 +35,7 @@ def main(params: Params) -> None:
         how = "linear probe" if params.train.probe else f"learning rate {rate:g}"
         log(_plan(model, parts, labels, pretrained, how))
         with distributed.rank_0_first("start"):  # rank 0 has the stage's lock, and cleans up
-            checkpoints = resume.folder("train", device.resolved(params.train))
+            checkpoints = resume.folder("train", params, device.resolved(params.train))
         used = {part: parts[part] for part in ("train", "validation")}
         cache = checkpoints / "frozen"
         with (

@@ -21,7 +21,7 @@ _shown.maxlevel = 2
 
 
 class Section(BaseModel):
-    """Unknown keys are errors; "1e-05", which YAML 1.1 reads as a string, is a number."""
+    """A model that refuses unknown keys, and reads "1e-05", which YAML 1.1 keeps as text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -85,10 +85,10 @@ def _explain(problem: dict, schema: type[BaseModel]) -> str:
         known = _keys(schema, location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        return f"{key}: there is no such key{hint}; known here: {', '.join(known)}"
+        return f"{key}: no such key{hint}; the keys here are {', '.join(known)}"
     if problem["type"] == "missing":
         return f"{key}: is missing"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = problem["input"]
     but = "" if isinstance(given, dict) else f", not {shorten(given)}"
     return f"{key}: {message[0].lower()}{message[1:]}{but}"

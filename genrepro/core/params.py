@@ -43,7 +43,7 @@ class Split(Section):
 
 
 class Encode(Section):
-    max_seconds: float = Field(ge=0.1)  # audio.MIN_SECONDS, below which no clip is used
+    max_seconds: float = Field(ge=0.1)  # audio.MIN_SECONDS
     segment_seconds: float = Field(ge=0.1)
     hop_seconds: float | None = Field(gt=0)
     normalize: bool

@@ -59,7 +59,7 @@ def test_two_workers_run_a_queue_of_three_and_the_summary_shows_it(repo, tmp_pat
 
 
 def wait_for_queue(clone: Clone) -> None:
-    """Return when none waits or runs. Asks in this process: starting `dvc` takes a core a second."""
+    """Return when none waits or runs. Asks in this process: `dvc` takes a second to start."""
     deadline = time.monotonic() + 500
     while {"Queued", "Running"} & set(clone.queue()):
         assert time.monotonic() < deadline, clone.queue()

@@ -1,4 +1,4 @@
-"""Damaged files for each reader: read, skipped or refused; the short form of `tests.support.fuzz`."""
+"""Damaged files for each reader are read, skipped or refused: a short `tests.support.fuzz`."""
 
 import os
 import time

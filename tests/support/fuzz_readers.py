@@ -1,7 +1,7 @@
-"""The readers of foreign bytes, each with sound files for `fuzz` to damage.
+"""The readers of foreign bytes, each with intact files for `fuzz` to damage.
 
-A function yields sound contents, and for each what reads them: it gives "read" or "skipped", or
-raises. Between two yields it puts back what it changed.
+A function yields intact contents, each with a reader that returns "read" or "skipped", or raises.
+Between two yields it restores what it changed.
 """
 
 from __future__ import annotations
