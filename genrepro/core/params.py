@@ -67,7 +67,7 @@ class Train(Section):
     probe: bool
     precision: Literal["auto", "fp16", "bf16", "none"]
     gradient_checkpointing: bool
-    cpu_kernels: bool
+    fast_kernels: bool
     device: Literal["auto", "cpu", "cuda"]
     deterministic: bool
     launcher: str = Field(min_length=1)

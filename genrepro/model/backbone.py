@@ -27,6 +27,7 @@ from genrepro.model.allocator import release_between_shapes
 from genrepro.model.attention import use_blockwise_dropout
 from genrepro.model.convolution import use_fourier_convolutions
 from genrepro.model.crop import crop, crop_config
+from genrepro.model.wave_encoder import use_matrix_products
 
 # The names, in transformers, of what a classifier adds to a backbone and a checkpoint may lack.
 HEAD = ("classifier", "projector", "layer_weights")
@@ -79,11 +80,11 @@ def _build(
         model = AutoModelForAudioClassification.from_config(config, dtype=torch.float32)
     freeze(model, train.freeze)
     skip_masks_longer_than_input(model)
-    return optimize_for_cpu(model) if train.cpu_kernels else model, pretrained
+    return use_fast_kernels(model) if train.fast_kernels else model, pretrained
 
 
 def load(folder: Path) -> PreTrainedModel:
-    """Load a trained classifier for inference, in float32 on the CPU, with the CPU kernels.
+    """Load a trained classifier for inference, in float32 on the CPU, with the fast kernels.
 
     Raises:
         PipelineError: the folder holds no trained classifier, or a damaged one.
@@ -104,16 +105,17 @@ def load(folder: Path) -> PreTrainedModel:
             f"the model in {folder} cannot be loaded ({one_line(error)}); "
             "train it again with `dvc repro -f train`."
         ) from None
-    return optimize_for_cpu(model).eval()
+    return use_fast_kernels(model).eval()
 
 
-def optimize_for_cpu(model: PreTrainedModel) -> PreTrainedModel:
-    """Replace, in place, what PyTorch computes slowly on a CPU; elsewhere the model is unchanged.
+def use_fast_kernels(model: PreTrainedModel) -> PreTrainedModel:
+    """Replace, in place, what PyTorch computes slowly.
 
-    Results differ by rounding, and dropout drops other weights.
+    Results differ by rounding; on a CPU, dropout also drops other weights.
     """
     use_blockwise_dropout(model)
     use_fourier_convolutions(model)
+    use_matrix_products(model)
     release_between_shapes(model)
     return model
 

@@ -21,7 +21,7 @@ from torch.utils.data import BatchSampler
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import load
 from genrepro.training import fine_tune
-from genrepro.training.data import IGNORED, Segments, Shuffled
+from genrepro.training.data import IGNORED, Draw, Segments, Shuffled
 from tests.support.pipeline_repo import Clone, ran
 from tests.support.samples import ROOT
 
@@ -81,8 +81,8 @@ def test_two_processes_that_were_interrupted_and_killed_resume_to_the_same_bytes
     stopped = train_until("epoch   2", clone, lambda pid: os.kill(pid, signal.SIGTERM))
     assert stopped.count("SIGTERM received; a checkpoint") == 1
     killed = train_until("epoch   5", clone, lambda pid: os.kill(children(pid)[1], signal.SIGKILL))
-    assert "from checkpoint-" in killed and "error: " not in killed
-    assert "from checkpoint-" in clone.run(*TWO.split(), "-m", "stages", "train").stdout
+    assert "resuming from checkpoint-" in killed and "error: " not in killed
+    assert "resuming from checkpoint-" in clone.run(*TWO.split(), "-m", "stages", "train").stdout
     assert torch.equal(weights(clone), weights(shared))
     assert figures(clone) == figures(shared)
     assert curves(clone) == curves(shared)
@@ -197,7 +197,7 @@ def test_a_step_takes_the_segments_that_one_process_would_take(size, batch, proc
     per_step = 8 // (batch * processes)
     for step in range(-(-size // 8)):
         mine = [each[step * per_step : (step + 1) * per_step] for each in taken]
-        real = [index for batches in mine for one in batches for index in one if index >= 0]
+        real = [draw for batches in mine for one in batches for draw in one if draw.counts]
         assert sorted(real) == sorted(order[step * 8 : (step + 1) * 8])
 
 
@@ -206,7 +206,7 @@ def test_padding_segments_add_nothing_to_the_loss():
         rows, targets, clip_of = [0, 1], [2, 1], [0, 1]
 
     segments = Segments([np.zeros(3), np.ones(3)], Part)
-    features, length, target = segments[~1]
+    features, length, target = segments[Draw(1, counts=False)]
     assert features.tolist() == [1, 1, 1] and length == 3
     loss = torch.nn.functional.cross_entropy
     logits = torch.randn(1, 3)
