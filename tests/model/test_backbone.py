@@ -12,7 +12,7 @@ from genrepro.core.params import load
 from genrepro.encoding.extractor import adapt, extract_segments, load_extractor
 from genrepro.export import onnx
 from genrepro.model import backbone
-from genrepro.model.inference import batches, segment_logits
+from genrepro.model.inference import segment_logits
 from tests.support.samples import ROOT, tiny_backbone, tone
 
 LABELS = ["high", "low", "middle"]
@@ -249,13 +249,6 @@ def test_logits_do_not_depend_on_the_rest_of_the_batch(kind):
     together = segment_logits(model, segments, batch_size=5)
     alone = np.concatenate([segment_logits(model, [segment], 1) for segment in segments])
     assert np.abs(together - alone).max() < 1e-5
-
-
-def test_a_batch_holds_at_most_the_samples_of_one_long_clip():
-    long, short = (480_000,), (16_000,)
-    sizes = [len(rows) for rows in batches([short] * 50 + [long] * 3 + [(80, 3_000)] * 3, 40)]
-    assert sizes == [1, 1, 1, 32, 18, 2, 1]
-    assert list(batches([short, long, short], 1)) == [[1], [0], [2]]
 
 
 def test_onnx_gives_the_same_logits_for_any_batch_and_length(kind, tmp_path):

@@ -86,9 +86,9 @@ def split_corpus(tmp_path_factory):
         for number, seconds in enumerate(SECONDS):
             wave = tone(frequency * (1 + number / 5), seconds, seed=number)
             soundfile.write(home / "corpus" / label / f"{label}{number}.wav", wave, RATE)
-    (home / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
-    (home / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    params = load(home / "params.yaml")
+    for name in ("dvc.yaml", "genrepro", "stages"):  # what the keys of unfinished work depend on
+        (home / name).symlink_to(ROOT / name)
+    params = load(ROOT / "params.yaml")
     params = recipe(params, "data", corpus="corpus")
     params = recipe(params, "split", folds=3, validation=0.3, protocol="stratified")
     params = recipe(params, "train", epochs=1, batch_size=2, effective_batch_size=2)
