@@ -58,7 +58,7 @@ class ClipTrainer(Trainer):
                 loss = loss + super().training_step(model, batch, num_items_in_batch)
         self.epoch_loss = self.epoch_loss + loss.double()
         if loss.device.type == "cpu":  # reading a GPU's loss would wait for it; see `log`
-            self._check_finite(loss.item())
+            self._check_finite(loss.item(), math.floor(self.state.epoch or 0) + 1)
         return loss
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
@@ -66,12 +66,11 @@ class ClipTrainer(Trainer):
             steps = steps_per_epoch(self.args, self.state)
             logs["loss"] = float(np.mean(self._epoch_losses())) / steps
             self.epoch_loss = 0.0
-            self._check_finite(logs["loss"])
+            self._check_finite(logs["loss"], round(self.state.epoch))
         super().log(logs, *args, **kwargs)
 
-    def _check_finite(self, loss: float) -> None:
+    def _check_finite(self, loss: float, epoch: int) -> None:
         if not math.isfinite(loss):
-            epoch = math.floor(self.state.epoch or 0) + 1
             raise PipelineError(
                 f"training diverged in epoch {epoch}: the loss is {loss}. "
                 "Earlier results were kept. Try a tenth of train.learning_rate (or "
@@ -136,7 +135,7 @@ class ClipTrainer(Trainer):
         logits = average_segments(self._validation_logits(), np.array(part.clip_of))
         targets = torch.tensor(part.targets)
         loss = functional.cross_entropy(torch.from_numpy(logits), targets).item()
-        self._check_finite(loss)
+        self._check_finite(loss, round(self.state.epoch))
         accuracy = float(np.mean(logits.argmax(axis=1) == part.targets))
         metrics = {
             "eval_accuracy": accuracy,
