@@ -22,7 +22,7 @@ from genrepro.training import fine_tune, frozen, probe
 def main(params: Params) -> None:
     fine_tune.accumulation_steps(params.train, processes.world())  # reported before any work
     device.set_up(params.train)
-    if params.train.cpu_kernels:
+    if params.train.fast_kernels:
         allocator.keep_freed_memory()
     with record_speed("train") as figures:
         corpus = Encoded.open(paths.ENCODED)

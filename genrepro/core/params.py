@@ -67,7 +67,7 @@ class Train(Section):
     probe: bool
     precision: Literal["auto", "fp16", "bf16", "none"]
     gradient_checkpointing: bool
-    cpu_kernels: bool
+    fast_kernels: bool
     device: Literal["auto", "cpu", "cuda"]
     deterministic: bool
     launcher: str = Field(min_length=1)
@@ -93,6 +93,7 @@ class Train(Section):
 
 class Evaluate(Section):
     batch_size: int = Field(ge=1)
+    device: Literal["auto", "cpu", "cuda"]
     confidence: float = Field(gt=0, lt=1)
     bootstrap: int = Field(ge=100)
     mistakes: int = Field(ge=0)

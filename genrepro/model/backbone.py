@@ -6,12 +6,18 @@ length of a segment.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForAudioClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers import SequenceFeatureExtractor as Extractor
 from transformers.utils import logging
 
@@ -21,6 +27,7 @@ from genrepro.model.allocator import release_between_shapes
 from genrepro.model.attention import use_blockwise_dropout
 from genrepro.model.convolution import use_fourier_convolutions
 from genrepro.model.crop import crop, crop_config
+from genrepro.model.wave_encoder import use_matrix_products
 
 # The names, in transformers, of what a classifier adds to a backbone and a checkpoint may lack.
 HEAD = ("classifier", "projector", "layer_weights")
@@ -72,11 +79,12 @@ def _build(
         crop_config(config, extractor)
         model = AutoModelForAudioClassification.from_config(config, dtype=torch.float32)
     freeze(model, train.freeze)
-    return optimize_for_cpu(model) if train.cpu_kernels else model, pretrained
+    skip_masks_longer_than_input(model)
+    return use_fast_kernels(model) if train.fast_kernels else model, pretrained
 
 
 def load(folder: Path) -> PreTrainedModel:
-    """Load a trained classifier for inference, in float32 on the CPU, with the CPU kernels.
+    """Load a trained classifier for inference, in float32 on the CPU, with the fast kernels.
 
     Raises:
         PipelineError: the folder holds no trained classifier, or a damaged one.
@@ -86,35 +94,72 @@ def load(folder: Path) -> PreTrainedModel:
     logging.disable_progress_bar()
     try:
         model = AutoModelForAudioClassification.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+            folder,
+            config=_read_config(folder),
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise PipelineError(
             f"the model in {folder} cannot be loaded ({one_line(error)}); "
             "train it again with `dvc repro -f train`."
         ) from None
-    return optimize_for_cpu(model).eval()
+    return use_fast_kernels(model).eval()
 
 
-def optimize_for_cpu(model: PreTrainedModel) -> PreTrainedModel:
-    """Replace, in place, what PyTorch computes slowly on a CPU; elsewhere the model is unchanged.
+def use_fast_kernels(model: PreTrainedModel) -> PreTrainedModel:
+    """Replace, in place, what PyTorch computes slowly.
 
-    Results differ by rounding, and dropout drops other weights.
+    Results differ by rounding; on a CPU, dropout also drops other weights.
     """
     use_blockwise_dropout(model)
     use_fourier_convolutions(model)
+    use_matrix_products(model)
     release_between_shapes(model)
     return model
+
+
+def skip_masks_longer_than_input(model: PreTrainedModel) -> None:
+    """Skip SpecAugment for batches shorter than one of its masks, for which transformers raises.
+
+    A mask covers `mask_time_length` frames, which are 0.2 s by default.
+    """
+    body = model.base_model
+    if hasattr(body, "_mask_hidden_states"):
+        body._mask_hidden_states = functools.partial(_mask_hidden_states, body)
+
+
+def _mask_hidden_states(body: nn.Module, hidden: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+    if hidden.shape[1] < body.config.mask_time_length:
+        return hidden
+    return type(body)._mask_hidden_states(body, hidden, *args, **kwargs)
 
 
 def has_weights(folder: Path) -> bool:
     return any(folder.glob("*.safetensors"))
 
 
-def _config(folder: Path, labels: list[str], train: Train):
+def _read_config(folder: Path) -> PreTrainedConfig:
+    """Read config.json without what would import other packages, or code from the Hub."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if getattr(config, "quantization_config", None):
+        raise PipelineError(
+            f"the weights in {folder} are quantized; set model.id to the model before quantization."
+        )
+    config._attn_implementation = None  # PyTorch's fused attention, where the model supports it
+    config.return_dict, config.output_hidden_states, config.output_attentions = True, False, False
+    if hasattr(config, "auto_map"):  # where the author's code is
+        del config.auto_map
+    return config
+
+
+def _config(folder: Path, labels: list[str], train: Train) -> PreTrainedConfig:
+    """The backbone's configuration, with every key set that the corpus or params.yaml decides."""
     ids = dict(enumerate(labels))
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = _read_config(folder)
     config.id2label, config.label2id = ids, {label: index for index, label in ids.items()}
+    config.problem_type = "single_label_classification"  # for the softmax of pipeline()
     if type(config) not in AutoModelForAudioClassification._model_mapping:
         raise PipelineError(
             f"transformers has no audio classifier for a {config.model_type} model; "
@@ -125,8 +170,11 @@ def _config(folder: Path, labels: list[str], train: Train):
             f"transformers has no weighted sum of layers for a {config.model_type} model; "
             "set train.weighted_layer_sum to false."
         )
-    if train.weighted_layer_sum:
-        config.use_weighted_layer_sum = True
+    if hasattr(config, "use_weighted_layer_sum"):
+        config.use_weighted_layer_sum = train.weighted_layer_sum
+    if train.weighted_layer_sum:  # a skipped layer would be missing from the sum
+        for name in {"layerdrop", "encoder_layerdrop"} & vars(config).keys():
+            setattr(config, name, 0.0)
     if train.probe and hasattr(config, "classifier_proj_size"):
         config.classifier_proj_size = len(labels)  # the projector becomes the probe
     if train.layers:

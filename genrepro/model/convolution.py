@@ -1,8 +1,9 @@
-"""Long grouped convolutions on a CPU by Fourier transform (overlap-save).
+"""Long grouped convolutions by Fourier transform (overlap-save).
 
 HuBERT, wav2vec2 and WavLM encode positions by a convolution over 128 frames. PyTorch sums its
 products directly, which is slow, and slowest for the gradients. Computed in blocks in the frequency
-domain, the same sum takes a quarter of the time and is as accurate.
+domain, the same sum takes a quarter of the time on a CPU and is as accurate. On a GPU it is always
+computed in float32; cuDNN's, one kernel per group, takes half of a training step of DistilHuBERT.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ LONG = 64  # taps; with fewer, PyTorch's own is as fast
 
 
 def use_fourier_convolutions(model: nn.Module) -> None:
-    """Compute the long convolutions of `model` by `convolve` whenever it is on a CPU."""
+    """Compute the long convolutions of `model` by `convolve`."""
     for module in model.modules():
         if isinstance(module, nn.Conv1d) and _supports(module):
             module._conv_forward = functools.partial(_forward, module)
@@ -31,10 +32,11 @@ def _supports(conv: nn.Conv1d) -> bool:
 def _forward(
     conv: nn.Conv1d, wave: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
-    if wave.device.type != "cpu" or torch.compiler.is_compiling():  # an export to ONNX is one
+    if torch.compiler.is_compiling():  # an export to ONNX
         return nn.Conv1d._conv_forward(conv, wave, weight, bias)
-    output = convolve(wave.float(), weight.float(), conv.padding[0], conv.groups)
-    return output if bias is None else output + bias[:, None]
+    with torch.autocast(wave.device.type, enabled=False):
+        output = convolve(wave.float(), weight.float(), conv.padding[0], conv.groups)
+        return output if bias is None else output + bias[:, None]
 
 
 def convolve(wave: torch.Tensor, weight: torch.Tensor, padding: int, groups: int) -> torch.Tensor:

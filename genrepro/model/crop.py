@@ -9,6 +9,9 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import SequenceFeatureExtractor as Extractor
 
+# What a config calls the length that these models are built for; others take any length.
+FIXED_LENGTH = {"whisper": "max_source_positions", "audio-spectrogram-transformer": "max_length"}
+
 
 def crop(model: PreTrainedModel, extractor: Extractor) -> None:
     """Shorten a model's position embeddings, in place, to the segment length.
@@ -34,12 +37,11 @@ def crop(model: PreTrainedModel, extractor: Extractor) -> None:
 
 def crop_config(config, extractor: Extractor) -> bool:
     """Set the segment length in a config; return whether that changed it."""
-    if config.model_type == "whisper":
-        key, length = "max_source_positions", extractor.nb_max_frames // 2  # conv2 has stride 2
-    elif config.model_type == "audio-spectrogram-transformer":
-        key, length = "max_length", extractor.max_length
-    else:
+    key = FIXED_LENGTH.get(config.model_type)
+    if key is None:
         return False
+    whisper = config.model_type == "whisper"  # its second convolution has stride 2
+    length = extractor.nb_max_frames // 2 if whisper else extractor.max_length
     changed = getattr(config, key) != length
     setattr(config, key, length)
     return changed

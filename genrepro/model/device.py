@@ -21,7 +21,7 @@ import torch
 
 from genrepro.core import processes
 from genrepro.core.errors import PipelineError, one_line
-from genrepro.core.params import Train
+from genrepro.core.params import Evaluate, Train
 from genrepro.core.stage import log
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -50,16 +50,32 @@ def set_up(train: Train) -> None:
         make_deterministic()
 
 
-def choose_device(train: Train) -> str:
-    """Return "cuda" or "cpu", as `train.device` asks and the machine has.
+def set_up_inference(evaluate: Evaluate) -> str:
+    """Return the device of evaluate and export, ready to compute in float32, the same each time.
+
+    To be called before CUDA starts.
+    """
+    if evaluate.device != "cpu":
+        claim_gpu()
+        check_gpu()
+    device = choose_device(evaluate)
+    if device == "cuda":
+        make_deterministic()
+        torch.backends.cudnn.allow_tf32 = False  # 10 bits, where ONNX Runtime and a CPU keep 23
+    return device
+
+
+def choose_device(section: Train | Evaluate) -> str:
+    """Return "cuda" or "cpu", as the section's `device` asks and the machine has.
 
     Raises:
         PipelineError: a GPU is asked for and there is none, or a launcher has started more
             processes on this machine than it has GPUs.
     """
-    if train.device == "cuda" and not torch.cuda.is_available():
-        raise PipelineError("train.device is cuda, but PyTorch sees no GPU; set it to auto or cpu.")
-    device = "cuda" if train.device == "auto" and torch.cuda.is_available() else train.device
+    if section.device == "cuda" and not torch.cuda.is_available():
+        key = f"{type(section).__name__.lower()}.device"
+        raise PipelineError(f"{key} is cuda, but PyTorch sees no GPU; set it to auto or cpu.")
+    device = "cuda" if section.device == "auto" and torch.cuda.is_available() else section.device
     if device == "cuda" and processes.local_world() > torch.cuda.device_count():
         raise PipelineError(
             f"train.launcher starts {processes.local_world()} processes on a machine with "

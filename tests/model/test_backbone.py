@@ -90,9 +90,9 @@ def test_a_cropped_ast_keeps_the_position_of_each_patch(tmp_path):
     assert torch.equal(part.position_embeddings[0, 2:], grid.reshape(rows * kept, -1))
 
 
-def test_cpu_kernels_change_logits_by_rounding_only(kind):
+def test_fast_kernels_change_logits_by_rounding_only(kind):
     name, folder, extractor, segments = kind
-    quick, usual = (built(folder, extractor, cpu_kernels=on)[0] for on in (True, False))
+    quick, usual = (built(folder, extractor, fast_kernels=on)[0] for on in (True, False))
     assert usual.config._attn_implementation == "sdpa" != quick.config._attn_implementation
     difference = np.abs(segment_logits(quick, segments, 3) - segment_logits(usual, segments, 3))
     assert difference.max() < 1e-5
