@@ -1,6 +1,7 @@
 """Training on tones: it learns, is the same recipe at any batch size, and resumes exactly."""
 
 import csv
+import json
 import os
 import signal
 from pathlib import Path
@@ -387,6 +388,17 @@ def test_each_process_draws_masks_and_dropout_of_its_own(made, tmp_path, monkeyp
         monkeypatch.setattr(fine_tune.processes, "rank", lambda rank=rank: rank)
         train(made, tmp_path / str(rank), keep="last")
     assert len({number for number, _ in drawn}) == len({float(each) for _, each in drawn}) == 3
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_params_decide_on_a_weighted_sum_of_layers_whatever_the_checkpoint_says(tmp_path, weighted):
+    """With a sum, no layer may be dropped: its output would be missing."""
+    made = corpus("hubert", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"use_weighted_layer_sum": not weighted, "layerdrop": 0.9}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model, _ = train(made, tmp_path / "run", epochs=1, weighted_layer_sum=weighted)
+    assert hasattr(model, "layer_weights") == weighted
 
 
 def test_tones_have_the_sampling_rate_of_the_backbones():
