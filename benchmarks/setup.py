@@ -75,6 +75,8 @@ def workplace(clips: int, seconds: float) -> Iterator[list[Path]]:
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         shutil.copy(REPOSITORY / paths.PIPELINE, paths.PIPELINE)  # keys of unfinished work
+        for code in ("genrepro", "stages"):
+            Path(code).symlink_to(REPOSITORY / code)  # likewise
         set_params()
         written = _write_clips(clips, seconds)
         paths.BACKBONE.mkdir(parents=True)
