@@ -1,15 +1,18 @@
 """Training on tones: it learns, is the same recipe at any batch size, and resumes exactly."""
 
+import contextlib
 import csv
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from dvclive import Live
+from torch.utils.data import DataLoader
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import load
@@ -20,7 +23,7 @@ from genrepro.model import backbone, device
 from genrepro.model.inference import segment_logits
 from genrepro.training import fine_tune, frozen
 from genrepro.training.callbacks import Checkpoints
-from genrepro.training.data import Collator, Sample
+from genrepro.training.data import Collator, Prefetcher, Sample
 from genrepro.training.trainer import ClipTrainer
 from tests.support.samples import RATE, ROOT, tiny_backbone, tone
 
@@ -308,6 +311,35 @@ def test_unequal_waveforms_become_batches_of_equal_lengths_where_nothing_may_be_
     assert shapes == [(2, 7), (1, 9)]
     assert [each["labels"].tolist() for each in batch[Collator.EQUAL]] == [[0, 2], [1]]
     assert Collator.EQUAL not in collate([sample(7), sample(7)])
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_prefetched_batches_are_the_same_and_are_made_in_another_thread(monkeypatch, pad):
+    """With stand-ins for CUDA's streams; tests/training/test_gpu.py has the real ones."""
+    threads = set()
+
+    class Stream:
+        def __init__(self, device=None):
+            pass
+
+        def record_event(self):
+            threads.add(threading.get_ident())
+
+        def wait_event(self, event):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
+    samples = [sample(5 + n % 3, n) for n in range(10)]
+    half = Prefetcher(Collator("input_values", pad, torch.float16), torch.device("cpu"))
+    batches = map(Prefetcher.receive, DataLoader(samples, batch_size=4, collate_fn=half))
+    expected = DataLoader(samples, batch_size=4, collate_fn=Collator("input_values", pad))
+    for one, two in zip(batches, expected, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
+    assert threads and threading.get_ident() not in threads
 
 
 def test_clips_of_unequal_length_are_trained_on_as_they_are_evaluated(tmp_path, monkeypatch):
