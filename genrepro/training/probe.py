@@ -130,7 +130,7 @@ def probes(vectors: dict[str, np.ndarray], parts: dict[str, Part]) -> list[Probe
     clip_of, targets = np.array(parts["train"].clip_of), np.array(parts["train"].targets)
     weights = 1 / np.bincount(clip_of)[clip_of]
     solver = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
-    tried = []
+    tried: list[Probe] = []
     with threadpool_limits(1):  # sums over several threads differ in their last bits
         scaler = StandardScaler().fit(vectors["train"], sample_weight=weights)
         scaled = scaler.transform(vectors["train"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers import Trainer
+from transformers import Trainer, TrainerControl
 
 from genrepro.core.errors import PipelineError
 from genrepro.model.inference import average_segments, segment_logits
@@ -24,9 +24,11 @@ class ClipTrainer(Trainer):
     """Trainer that validates by clip: a clip's segments give one prediction, as in the test.
 
     A checkpoint also holds the best weights so far and the training loss of an unfinished epoch, so
-    that an interrupted run ends with the model and the curves of an uninterrupted one. Only what is
-    trained is written, under the model's own names (transformers renames some when it saves).
+    that an interrupted run ends with the model and the curves of an uninterrupted one. Weights are
+    written under the model's own names, some of which transformers changes when it saves a model.
     """
+
+    control: TrainerControl
 
     def __init__(self, *args, label_smoothing: float, keep_best: bool, **kwargs) -> None:
         super().__init__(*args, compute_loss_func=self._loss, **kwargs)
