@@ -130,7 +130,7 @@ def test_a_smaller_batch_size_is_the_same_recipe(made, uninterrupted, tmp_path, 
     assert torch.allclose(weights(model), weights(uninterrupted[0]), atol=1e-3)
 
 
-@pytest.mark.parametrize("step", [1, 3, 4, 5])
+@pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_run_stopped_by_a_signal_resumes_to_the_same_bytes(
     made, uninterrupted, tmp_path, monkeypatch, step
 ):
@@ -183,7 +183,7 @@ def stopped_early(made, tmp_path_factory):
     return model, outcome, epochs * 3
 
 
-@pytest.mark.parametrize("before_the_end", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("before_the_end", [1, 3, 5])
 def test_early_stopping_resumes_with_its_patience(
     made, stopped_early, tmp_path, monkeypatch, before_the_end
 ):
@@ -213,13 +213,12 @@ def test_a_signal_in_the_last_step_lets_the_run_finish(
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-@pytest.mark.parametrize("epoch", [2, 4])
 def test_a_killed_run_resumes_from_a_checkpoint_to_the_same_bytes(
-    made, uninterrupted, tmp_path, monkeypatch, capsys, epoch
+    made, uninterrupted, tmp_path, monkeypatch, capsys
 ):
     class Killed(Checkpoints):
         def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == 3 * epoch - 1:
+            if state.global_step == 8:
                 raise SystemExit  # as sudden for Python as a kill, and nothing is saved
             return super().on_step_end(args, state, control, **kwargs)
 
@@ -370,19 +369,21 @@ def test_training_on_unequal_lengths_resumes_to_the_same_bytes(tmp_path, monkeyp
     assert torch.equal(weights(resumed), weights(uninterrupted))
 
 
+MEMORY = [
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronous"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+]
+
+
 @pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronous"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
-    ],
-    ids=["PyTorch", "CUDA", "cuBLAS", "cuDNN"],
+    ("at", "error"),
+    [("_move_model_to_device", error) for error in MEMORY]
+    + [("training_step", MEMORY[-1]), ("evaluate", MEMORY[-1])],
 )
-@pytest.mark.parametrize("at", ["training_step", "evaluate", "_move_model_to_device"])
 def test_running_out_of_gpu_memory_is_one_sentence_with_what_to_type(
-    made, tmp_path, monkeypatch, error, at
+    made, tmp_path, monkeypatch, at, error
 ):
     def full(*args, **kwargs):
         raise error
