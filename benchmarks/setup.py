@@ -36,7 +36,6 @@ from genrepro.core.processes import workers
 
 RATE = 22_050  # Hz, as GTZAN's, so that both sides resample
 LABELS = [f"genre{number}" for number in range(10)]
-DISTINCT = 64  # clips with audio of their own; the others are hard links to these
 REPOSITORY = Path(__file__).parents[1]
 Result = TypeVar("Result")
 
@@ -67,8 +66,11 @@ def set_threads(args: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def workplace(clips: int, seconds: float) -> Iterator[list[Path]]:
+def workplace(clips: int, seconds: float, distinct: int = 64) -> Iterator[list[Path]]:
     """Work in a temporary folder, as fetch_data and fetch_model would leave it.
+
+    Args:
+        distinct: how many clips have audio of their own; the others are hard links to these.
 
     Yields the clips' paths: WAV, 16 bits, 22,050 Hz, mono.
     """
@@ -76,7 +78,7 @@ def workplace(clips: int, seconds: float) -> Iterator[list[Path]]:
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         shutil.copy(REPOSITORY / paths.PIPELINE, paths.PIPELINE)  # keys of unfinished work
         set_params()
-        written = _write_clips(clips, seconds)
+        written = _write_clips(clips, seconds, distinct)
         paths.BACKBONE.mkdir(parents=True)
         Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(paths.BACKBONE)
         yield written
@@ -91,19 +93,19 @@ def set_params(**changes: dict[str, object]) -> Params:
     return load()
 
 
-def _write_clips(count: int, seconds: float) -> list[Path]:
+def _write_clips(count: int, seconds: float, distinct: int) -> list[Path]:
     rows: list[dict[str, object]] = []
     written: list[Path] = []
     for number in range(count):
         label = LABELS[number % len(LABELS)]
         path = paths.RAW / label / f"{label}.{number:05d}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if number < DISTINCT:
+        if number < distinct:
             soundfile.write(path, sound(number, seconds), RATE, subtype="PCM_16")
             digest = sha256(path)
         else:
-            path.hardlink_to(written[number % DISTINCT])
-            digest = str(rows[number % DISTINCT]["sha256"])
+            path.hardlink_to(written[number % distinct])
+            digest = str(rows[number % distinct]["sha256"])
         written.append(path)
         rows.append(
             {"clip": path.stem, "path": path.as_posix(), "label": label, "sha256": digest}
