@@ -20,7 +20,7 @@ from genrepro.encoding.extractor import load_extractor
 from genrepro.encoding.parts import read_parts
 from genrepro.encoding.store import Encoded
 from genrepro.export import card, onnx
-from genrepro.model import backbone
+from genrepro.model import allocator, backbone, device
 from genrepro.model.inference import segment_logits
 
 COMPARED_SEGMENTS = 64
@@ -28,6 +28,8 @@ REPEATS = 5
 
 
 def main(params: Params) -> None:
+    allocator.keep_freed_memory()
+    used = device.set_up_inference(params.evaluate)
     with record_speed("export") as figures:
         model, extractor = backbone.load(paths.FINETUNED), load_extractor(paths.FINETUNED)
         segments = _test_segments()
@@ -38,7 +40,9 @@ def main(params: Params) -> None:
             if params.export.onnx:
                 variants = _write_onnx(model, segments[0], draft, params.export.int8)
             write_text(draft / "README.md", card.text(params, read_facts()))
-            parity = _parity(model, variants, segments)
+            expected = segment_logits(model.to(used), segments, batch_size=1)
+            parity = _parity(expected, variants, segments)
+            model.cpu()
             figures["real_time_factor"] = _real_time_factors(
                 model, variants, segments[0], extractor.segment_seconds
             )
@@ -47,7 +51,7 @@ def main(params: Params) -> None:
 
 
 def read_facts() -> card.Facts:
-    """What the pipeline recorded of this model, for its card."""
+    """Read what the pipeline recorded about this model, for its card."""
     return card.Facts(
         data=_read(paths.DATA),
         split=_read(paths.AUDIT),
@@ -74,7 +78,7 @@ def _curve(name: str) -> list[float]:
 
 
 def _test_segments() -> list[np.ndarray]:
-    """Real input on which to compare the exported models: the first segments of the test clips."""
+    """Real input to compare the exported models on: the first segments of the test clips."""
     encoded = Encoded.open(paths.ENCODED)
     parts, _ = read_parts(paths.SPLIT, encoded)
     return [encoded[row] for row in parts["test"].rows[:COMPARED_SEGMENTS]]
@@ -83,23 +87,22 @@ def _test_segments() -> list[np.ndarray]:
 def _write_onnx(
     model: PreTrainedModel, example: np.ndarray, folder: Path, int8: bool
 ) -> dict[str, onnx.InferenceSession]:
-    """Write onnx/model.onnx and, if asked, onnx/model_int8.onnx; return them opened."""
+    """Write onnx/model.onnx and, if asked, onnx/model_int8.onnx; return sessions of them."""
     (folder / "onnx").mkdir()
-    paths = {"onnx": folder / "onnx/model.onnx"}
-    onnx.export(model, example, paths["onnx"])
+    files = {"onnx": folder / "onnx/model.onnx"}
+    onnx.export(model, example, files["onnx"])
     if int8:
-        paths["onnx_int8"] = folder / "onnx/model_int8.onnx"
-        onnx.quantize(paths["onnx"], paths["onnx_int8"])
-    return {name: onnx.session(path) for name, path in paths.items()}
+        files["onnx_int8"] = folder / "onnx/model_int8.onnx"
+        onnx.quantize(files["onnx"], files["onnx_int8"])
+    return {name: onnx.session(path) for name, path in files.items()}
 
 
 def _parity(
-    model: PreTrainedModel,
+    expected: np.ndarray,
     variants: dict[str, onnx.InferenceSession],
     segments: list[np.ndarray],
 ) -> dict[str, object]:
-    """How far each variant's logits and predictions are from PyTorch's, on real segments."""
-    expected = segment_logits(model, segments, batch_size=1)
+    """Compare each variant's logits and predictions with PyTorch's, on real segments."""
     report: dict[str, object] = {"segments": len(segments)}
     for name, session in variants.items():
         got = np.concatenate([onnx.logits(session, segment[None]) for segment in segments])
@@ -117,7 +120,7 @@ def _real_time_factors(
     segment: np.ndarray,
     seconds: float,
 ) -> dict[str, float]:
-    """Seconds of computing a second of audio, all cores, one segment at a time; the median."""
+    """Median seconds of computation per second of audio: all cores, one segment at a time."""
 
     def median(classify: Callable[[], object]) -> float:
         taken = []

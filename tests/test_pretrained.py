@@ -14,8 +14,7 @@ from genrepro import pretrained
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import Model
 from tests.support.hub_contents import PREPROCESSOR
-
-ROOT = Path(__file__).parents[1]
+from tests.support.samples import ROOT
 
 
 @pytest.fixture
@@ -34,15 +33,12 @@ def take(folder: Path, **model: object) -> dict[str, object]:
     return pretrained.take(Model(**given), target)
 
 
-def test_a_folder_without_weights_is_trained_from_scratch():
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory() as place:
-        model = Model(id=str(ROOT / "backbones/tiny-ast"), revision=None, allow_pickle=False)
-        source = pretrained.take(model, Path(place) / "taken")
-        assert source == {"id": model.id, "revision": None, "weights": None}
-        names = {path.name for path in (Path(place) / "taken").iterdir()}
-        assert names == {"config.json", "preprocessor_config.json", "source.json"}
+def test_a_folder_without_weights_is_trained_from_scratch(tmp_path):
+    model = Model(id=str(ROOT / "backbones/tiny-ast"), revision=None, allow_pickle=False)
+    source = pretrained.take(model, tmp_path / "taken")
+    assert source == {"id": model.id, "revision": None, "weights": None}
+    names = {path.name for path in (tmp_path / "taken").iterdir()}
+    assert names == {"config.json", "preprocessor_config.json", "source.json"}
 
 
 def test_only_configuration_and_safe_weights_are_copied(folder):
@@ -68,12 +64,12 @@ def test_sharded_weights_are_copied_with_their_index(folder):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert list(take(folder)["weights"]) == shards
     (folder / shards[1]).unlink()
-    with pytest.raises(PipelineError, match=f"holds no {shards[1]}"):
+    with pytest.raises(PipelineError, match=f"has no {shards[1]}"):
         take(folder)
 
 
 @pytest.mark.parametrize("shard", ["../secret.safetensors", "/etc/passwd", 7, "model.bin"])
-def test_an_index_leads_nowhere_else(folder, shard):
+def test_an_index_cannot_name_files_elsewhere(folder, shard):
     index = {"weight_map": {"x": shard}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(PipelineError, match="does not name its shards properly"):
@@ -83,8 +79,8 @@ def test_an_index_leads_nowhere_else(folder, shard):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("config.json", None, "holds no config.json"),
-        ("preprocessor_config.json", None, "holds no preprocessor_config.json"),
+        ("config.json", None, "has no config.json"),
+        ("preprocessor_config.json", None, "has no preprocessor_config.json"),
         ("config.json", "{", "not readable as JSON"),
         ("config.json", "[" * 100_000, "not readable as JSON"),
         ("config.json", "[]", "not a JSON object"),
@@ -93,7 +89,7 @@ def test_an_index_leads_nowhere_else(folder, shard):
         ("preprocessor_config.json", '{"sampling_rate": NaN}', "no sampling_rate"),
     ],
 )
-def test_a_folder_that_is_no_backbone(folder, name, content, words):
+def test_a_folder_that_is_not_a_backbone(folder, name, content, words):
     if content is None:
         (folder / name).unlink()
     else:
@@ -107,7 +103,7 @@ def test_a_revision_is_for_the_hub(folder):
         take(folder, revision="main")
 
 
-def test_pickled_weights_are_refused_unless_allowed_and_then_hold_tensors_alone(folder):
+def test_pickled_weights_need_permission_and_may_hold_only_tensors(folder):
     import torch
 
     torch.save({"x": torch.ones(3)}, folder / "pytorch_model.bin")
@@ -123,7 +119,6 @@ def test_pickled_weights_are_refused_unless_allowed_and_then_hold_tensors_alone(
 
 
 def test_damaged_weights_end_in_a_sentence(folder):
-    """Two hundred of them; the seed is the test's own."""
     path = folder / "model.safetensors"
     save_file({f"layer.{n}": np.ones((4, 4)) for n in range(20)}, path)
     whole = np.frombuffer(path.read_bytes(), np.uint8)

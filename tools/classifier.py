@@ -1,8 +1,8 @@
-"""An exported model and a sound file of any length: what it is, and what it is from when to when.
+"""Classify sound files of any length with an exported model, as a whole and over time.
 
-A file is heard in passages of `max_seconds`, the length at which a clip of the corpus was cut, so
-memory stays flat. The first passage is heard as training and test clips were: on a file that is
-no longer, the verdict is the one that the test recorded.
+A file is processed in passages of `max_seconds`, the length at which clips of the corpus are cut,
+so memory use does not grow with its length. The first passage is processed like a test clip: for a
+file that is no longer than that, the prediction equals that of the evaluate stage.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from genrepro.core.paths import EXPORT, PARITY
 from genrepro.core.processes import workers
 from genrepro.encoding.extractor import extract_segments, load_extractor
 
-BATCH = 16  # segments at once; changes no verdict
-EQUAL = 1e-3  # logits this near give the same probabilities to three decimals
-LEAST_REST = 0.1  # of a segment: a shorter rest of a long file is not worth a verdict of its own
+BATCH = 16  # segments at once; does not change predictions
+EQUAL = 1e-3  # logits this close give the same probabilities to three decimals
+LEAST_REST = 0.1  # of a segment: a shorter rest of a long file is ignored
 
 Logits = Callable[[list[np.ndarray]], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was heard in one file.
+    """The prediction for one file.
 
     Attributes:
-        probabilities: label -> probability, the likeliest first.
-        seconds: how much was heard.
+        probabilities: label -> probability, the most likely first.
+        seconds: how much of the file was processed.
         spans: (segments, 2), each segment's start and end in seconds.
         over_time: (segments, labels), probabilities in the order of `Classifier.labels`.
-        cut_short: why decoding stopped before the file's end, or None.
+        cut_short: why decoding stopped before the end of the file, or None.
     """
 
     probabilities: dict[str, float]
@@ -53,13 +53,13 @@ class Prediction:
 
 
 class Classifier:
-    """A folder that the export stage wrote, ready to classify on this machine.
+    """A model folder written by the export stage, loaded on this machine.
 
-    Runs in ONNX Runtime where the export measured that it gives the same, as it starts and runs
-    faster; else, and on a GPU, in PyTorch.
+    It runs in ONNX Runtime, which starts and runs faster, if the export stage found its results
+    equal; otherwise, and on a GPU, in PyTorch.
 
     Raises:
-        PipelineError: the folder is not there, or the export stage did not write it.
+        PipelineError: the folder does not exist, or was not written by the export stage.
     """
 
     def __init__(self, folder: Path = EXPORT, threads: int | None = None) -> None:
@@ -67,8 +67,8 @@ class Classifier:
         self._extractor = load_extractor(folder)
         if not hasattr(self._extractor, "segment_seconds"):
             raise PipelineError(
-                f"{folder}/preprocessor_config.json does not say how long a segment is, so it was "
-                "not exported by this pipeline; use `transformers.pipeline` for such a model."
+                f"{folder}/preprocessor_config.json does not state the length of a segment, so the "
+                "model was not exported by this pipeline: use `transformers.pipeline` for it."
             )
         self._logits = _runtime(folder, threads or workers())
 
@@ -76,19 +76,19 @@ class Classifier:
         """Classify a sound file.
 
         Raises:
-            audio.AudioFault: it is not readable as sound, or shorter than audio.MIN_SECONDS.
+            audio.AudioFault: it cannot be decoded, or is shorter than audio.MIN_SECONDS.
         """
         with audio.Stream(path) as stream:
-            verdict = self._heard(stream, stream.sample_rate)
+            found = self._classify(stream, stream.sample_rate)
             cut_short = stream.cut_short
-        if verdict is None:
+        if found is None:
             raise audio.AudioFault(
                 cut_short or f"at least {audio.MIN_SECONDS} s of sound are needed"
             )
-        return Prediction(*verdict, cut_short)
+        return Prediction(*found, cut_short)
 
-    def _heard(self, blocks: Iterable[np.ndarray], rate: int) -> tuple | None:
-        """The fields of a verdict on blocks of samples at `rate`, but for the last."""
+    def _classify(self, blocks: Iterable[np.ndarray], rate: int) -> tuple | None:
+        """The first four fields of the prediction for blocks of samples at `rate`."""
         extractor, spans, logits = self._extractor, [], []
         length, target = extractor.segment_seconds, extractor.sampling_rate
         for start, samples in _passages(blocks, rate, extractor.max_seconds, length):
@@ -106,7 +106,7 @@ class Classifier:
         if not spans:
             return None
         each = np.concatenate(logits).astype(np.float64)
-        whole = softmax(each.mean(axis=0))  # as scoring.average_segments
+        whole = softmax(each.mean(axis=0))  # as inference.average_segments does
         ranked = sorted(zip(self.labels, whole.tolist()), key=lambda pair: -pair[1])
         return dict(ranked), spans[-1][1], np.array(spans), softmax(each, axis=1)
 
@@ -117,12 +117,11 @@ def _labels(folder: Path) -> list[str]:
         names = config["id2label"]
         return [names[str(index)] for index in range(len(names))]
     except (FileNotFoundError, NotADirectoryError):
-        mend = "`dvc repro` makes it" if folder == EXPORT else "name the folder of an export"
-        raise PipelineError(f"{folder}/ holds no model: {mend}.") from None
+        fix = "type `dvc repro`" if folder == EXPORT else "name a folder that `export` wrote"
+        raise PipelineError(f"{folder}/ contains no model: {fix}.") from None
     except (json.JSONDecodeError, KeyError) as error:
         raise PipelineError(
-            f"{folder}/config.json names no labels ({one_line(error)}); "
-            "make it anew with `dvc repro export`."
+            f"{folder}/config.json names no labels ({one_line(error)}): type `dvc repro -f export`."
         ) from None
 
 
@@ -137,18 +136,18 @@ def _runtime(folder: Path, threads: int) -> Logits:
 
 
 def _onnx_is_equal(folder: Path) -> bool:
-    """Whether the export stage found ONNX to agree; of another folder nothing is known."""
+    """Whether the export stage found ONNX to agree, which is unknown for other folders."""
     if folder.resolve() != EXPORT.resolve():
         return False
     try:
         measured = json.loads(PARITY.read_text(encoding="utf-8"))["onnx"]
-        return measured["same_verdicts"] == 1 and measured["largest_logit_difference"] < EQUAL
+        return measured["same_predictions"] == 1 and measured["largest_logit_difference"] < EQUAL
     except (OSError, json.JSONDecodeError, KeyError):
         return False
 
 
 def _onnx_runtime(graph: Path, threads: int) -> Logits:
-    from onnxruntime import InferenceSession, SessionOptions  # genrepro.onnx imports the exporter
+    from onnxruntime import InferenceSession, SessionOptions  # export.onnx imports the exporter
 
     options = SessionOptions()
     options.intra_op_num_threads = threads
@@ -167,24 +166,24 @@ def _torch_runtime(folder: Path) -> Logits:
     from genrepro.model.inference import segment_logits
 
     def logits(segments: list[np.ndarray]) -> np.ndarray:
-        with _in_gpu_memory():
+        with _explain_out_of_memory():
             return segment_logits(model, segments, BATCH)
 
-    with _in_gpu_memory():
+    with _explain_out_of_memory():
         model = backbone.load(folder).to("cuda" if torch.cuda.is_available() else "cpu")
     return logits
 
 
 @contextlib.contextmanager
-def _in_gpu_memory() -> Iterator[None]:
+def _explain_out_of_memory() -> Iterator[None]:
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError:
         raise PipelineError(
-            "the GPU is out of memory: end what else uses it, or write CUDA_VISIBLE_DEVICES= "
-            "before the same command, which then takes the CPU."
+            "the GPU is out of memory: stop other programs that use it, or put "
+            "CUDA_VISIBLE_DEVICES= before the same command to run it on the CPU."
         ) from None
 
 
@@ -193,10 +192,10 @@ def _passages(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Cut a stream of samples into passages of `longest` seconds.
 
-    The rest of a long file starts early enough to fill a segment.
+    The rest of a long file starts early enough to fill one segment.
 
     Yields:
-        Where a passage starts, in seconds, and its samples at `rate`.
+        The start of each passage in seconds, and its samples at `rate`.
     """
     limit, whole = round(longest * rate), round(segment * rate)
     start, held = 0, np.zeros(0, np.float32)

@@ -1,7 +1,7 @@
-"""Is B better than A? Paired by clip, with an interval and an exact test.
+"""Test whether B is better than A, paired by clip, with an interval and an exact test.
 
-A and B are experiments, Git revisions, "workspace", or families of them (folds, seeds) with
-commas between: python -m tools.compare HEAD workspace
+A and B are experiments, Git revisions or "workspace", or several of them (folds, seeds) separated
+by commas. For example: python -m tools.compare HEAD workspace
 """
 
 from __future__ import annotations
@@ -28,16 +28,15 @@ def compare(
 ) -> dict[str, object]:
     """Compare two families of runs on the clips that both were tested on.
 
-    A clip counts with the share of a family's runs that were right about it. The interval of the
+    A clip's score is the share of a family's runs that predicted it correctly. The interval of the
     difference resamples clips, by group where known. The exact test is the sign test over clips
-    on which the families differ; with one verdict a clip on each side it is McNemar's exact test.
-    Both treat the models as given: that training again would give other models shows only where
-    families hold several seeds.
+    on which the families differ; with one run per side it is McNemar's exact test. Both take the
+    models as fixed: the variation between trainings shows only in families of several seeds.
 
     Returns:
         clips, units (groups, or clips without a group), runs, accuracy of both, difference
         (b - a) with its interval, the number of clips on which each side is better, p of the
-        exact test, and `better`: "a", "b", or None where the interval holds 0 or p is too large.
+        exact test, and `better`: "a", "b", or None if the interval contains 0 or p is too large.
 
     Raises:
         PipelineError: no clip is in both, or a clip's label differs.
@@ -46,14 +45,14 @@ def compare(
     both = first.join(second, how="inner", lsuffix="_a", rsuffix="_b").sort_index()
     if both.empty:
         raise PipelineError(
-            "The two have no test clip in common, so nothing can be paired: compare runs with the "
-            "same split.protocol, split.fold and seed, or whole families of folds."
+            "the two have no test clip in common, so they cannot be paired: compare runs with the "
+            "same split.protocol, split.fold and seed, or complete sets of folds."
         )
     if (different := both["label_a"] != both["label_b"]).any():
         clip = both.index[different][0]
         raise PipelineError(
             f"{clip} is {both.at[clip, 'label_a']!r} in one and {both.at[clip, 'label_b']!r} in "
-            "the other: the two were made from different corpora."
+            "the other: the two come from different corpora."
         )
     gain = (both["correct_b"] - both["correct_a"]).to_numpy()
     units = clusters(both.index.tolist(), both["group_a"].tolist())
@@ -83,20 +82,20 @@ def compare(
         "confidence": confidence,
         "clips_a_better": a_better,
         "clips_b_better": b_better,
-        "p": p,  # not rounded: it may be very small
+        "p": p,  # not rounded, because it may be tiny
         "better": ("b" if gain.mean() > 0 else "a") if clear else None,
     }
 
 
 def sentence(result: dict, a: str, b: str) -> str:
-    """One sentence that a person can quote."""
+    """The result in one sentence that can be quoted."""
     points = 100 * result["difference"]
     low, high = result["interval"]["low"], result["interval"]["high"]
     level = f"{result['confidence']:.0%} interval"
     if result["better"] is None:
         known = "no interval" if low is None else f"{level} {100 * low:+.1f} to {100 * high:+.1f}"
         return (
-            f"{b} and {a} cannot be told from chance: {points:+.1f} points, {known}, "
+            f"The difference between {b} and {a} may be chance: {points:+.1f} points, {known}, "
             f"on {result['clips']} clips (p = {result['p']:.2g})."
         )
     better, worse = (b, a) if result["better"] == "b" else (a, b)
@@ -108,7 +107,7 @@ def sentence(result: dict, a: str, b: str) -> str:
 
 
 def _by_clip(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Each clip's label, group and share of right verdicts."""
+    """Each clip's label, group and share of correct predictions."""
     rows = pd.concat(frames, ignore_index=True)
     rows["correct"] = (rows["label"] == rows["predicted"]).astype(float)
     rows["group"] = rows["group"].fillna("").astype(str)
@@ -123,23 +122,23 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("a", metavar="A", help="what to compare with, e.g. main or exp-1,exp-2")
-    parser.add_argument("b", metavar="B", help="what may be better, e.g. workspace")
-    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
+    parser.add_argument("a", metavar="A", help="the baseline, e.g. main or exp-1,exp-2")
+    parser.add_argument("b", metavar="B", help="the candidate, e.g. workspace")
+    parser.add_argument("--json", action="store_true", help="print all results as JSON")
     args = parser.parse_args()
     result = compare(runs.family(args.a), runs.family(args.b))
-    words = sentence(result, args.a, args.b)
+    summary = sentence(result, args.a, args.b)
     if args.json:
-        print(json.dumps({"sentence": words, "a": args.a, "b": args.b, **result}, indent=2))
+        print(json.dumps({"sentence": summary, "a": args.a, "b": args.b, **result}, indent=2))
         return
-    print(words)
+    print(summary)
     for name, side in ((args.a, "a"), (args.b, "b")):
         print(
             f"  {100 * result[f'accuracy_{side}']:5.1f}  {name}: {result[f'runs_{side}']} run(s), "
             f"better on {result[f'clips_{side}_better']} clips"
         )
     if alone := result["clips_in_one_only"]:
-        print(f"  {alone} clip(s) that only one of them was tested on were left out.")
+        print(f"  {alone} clip(s) that only one of the two was tested on were ignored.")
 
 
 if __name__ == "__main__":

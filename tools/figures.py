@@ -1,17 +1,19 @@
-"""Figures of a run and of a sound: matplotlib, on white, the same bytes from the same numbers.
+"""Draw a run's results and single sounds with matplotlib; equal numbers give equal bytes.
 
-Figures are made without pyplot, which keeps state and is not for threads.
+Figures are created without pyplot, which has global state and is not thread-safe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.lib.stride_tricks import sliding_window_view
@@ -20,7 +22,7 @@ BLUE, ORANGE, GREY, INK = "#2f6db3", "#d9772b", "#9aa3ad", "#22272e"
 SHADES = LinearSegmentedColormap.from_list("shades", ["#f6f8fa", "#c6dbef", "#6aa2d4", "#174a84"])
 DOTS_PER_INCH = 130
 STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.family": "DejaVu Sans",  # included in matplotlib: the same picture on every machine
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -40,18 +42,25 @@ STYLE = {
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "figure.facecolor": "white",
-    "text.parse_math": False,  # a label may hold two dollar signs
+    "text.parse_math": False,  # a label may contain dollar signs
     "legend.frameon": False,
     "lines.linewidth": 2,
     "lines.markersize": 5,
 }
-rcParams.update(STYLE)  # for good: rc_context is not for threads, and is over when ticks are made
-COLUMNS = 900  # of a spectrogram: a picture is no wider
+COLUMNS = 900  # of a spectrogram, about the width of a picture
 BANDS = 200  # of a spectrogram, from 60 Hz up
 
 
+def use_style() -> None:
+    """Set this process's matplotlib style; a program that draws calls it once, at its start.
+
+    Not a context manager: rc_context is not thread-safe, and ticks are created after it ends.
+    """
+    rcParams.update(STYLE)
+
+
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG that holds no date and no version."""
+    """Write a PNG without date and version."""
     figure.savefig(path, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
 
 
@@ -60,7 +69,7 @@ def curves(frame: pd.DataFrame, kept_epoch: int | None = None) -> Figure:
 
     Args:
         frame: as results.curves().
-        kept_epoch: whose weights were kept, marked if given.
+        kept_epoch: the epoch whose weights were kept; marked if given.
     """
     figure = Figure(figsize=(8.4, 3.2), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
@@ -76,13 +85,13 @@ def curves(frame: pd.DataFrame, kept_epoch: int | None = None) -> Figure:
     if len(kept):
         at = kept.iloc[0]
         accuracy.plot(at["epoch"], at["accuracy"], "o", color=ORANGE, markersize=9)
-        words = f"kept: epoch {kept_epoch}, {at['accuracy']:.3f}"
-        accuracy.text(0.98, 0.05, words, color=ORANGE, ha="right", transform=accuracy.transAxes)
+        note = f"kept: epoch {kept_epoch}, {at['accuracy']:.3f}"
+        accuracy.text(0.98, 0.05, note, color=ORANGE, ha="right", transform=accuracy.transAxes)
     return figure
 
 
 def confusion(true: Sequence[str], predicted: Sequence[str]) -> Figure:
-    """Counts by true label (rows) and verdict (columns); the shade is the share of the row."""
+    """Counts by true label (rows) and predicted label (columns), shaded by share of the row."""
     labels = sorted({*true, *predicted})
     table = pd.crosstab(
         pd.Categorical(true, labels), pd.Categorical(predicted, labels), dropna=False
@@ -94,7 +103,7 @@ def confusion(true: Sequence[str], predicted: Sequence[str]) -> Figure:
     axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(labels)), labels)
-    axes.set(title="Confusion on the test part", xlabel="heard as", ylabel="true label")
+    axes.set(title="Confusion on the test clips", xlabel="predicted as", ylabel="true label")
     axes.grid(False)
     _white_gaps(axes, len(labels))
     if len(labels) <= 30:
@@ -114,7 +123,7 @@ def _white_gaps(axes: Axes, count: int) -> None:
 
 
 def reliability(frame: pd.DataFrame) -> Figure:
-    """How often verdicts are right, by how sure the model was; the area of a dot is its clips.
+    """Accuracy by the model's confidence; a dot's area shows its number of clips.
 
     Args:
         frame: as results.reliability().
@@ -124,27 +133,27 @@ def reliability(frame: pd.DataFrame) -> Figure:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 4)))
     largest = max(1, frame["clips"].max())
     for name, colour in (("as trained", BLUE), ("after temperature", ORANGE)):
-        part = frame[frame["probabilities"] == name].sort_values("confidence")
-        sizes = 30 + 320 * part["clips"] / largest
+        rows = frame[frame["probabilities"] == name].sort_values("confidence")
+        sizes = 30 + 320 * rows["clips"] / largest
         axes.scatter(
-            part["confidence"], part["accuracy"], s=sizes, color=colour, alpha=0.7, label=name
+            rows["confidence"], rows["accuracy"], s=sizes, color=colour, alpha=0.7, label=name
         )
     axes.set(
-        title="Reliability on the test part",
-        xlabel="how sure the model was",
-        ylabel="how often it was right",
+        title="Reliability on the test clips",
+        xlabel="confidence",
+        ylabel="accuracy",
         xlim=(0, 1.05),
         ylim=(-0.03, 1.07),
         aspect="equal",
     )
     legend = axes.legend(loc="upper left")
     for handle in legend.legend_handles:
-        handle.set_sizes([50])
+        cast(PathCollection, handle).set_sizes([50])
     return figure
 
 
 def recall(labels: dict[str, dict]) -> Figure:
-    """Share of each label's test clips that were recognised, with its interval.
+    """Share of each label's test clips that were predicted correctly, with its interval.
 
     Args:
         labels: as results.per_label().
@@ -160,14 +169,14 @@ def recall(labels: dict[str, dict]) -> Figure:
         clips = known[name]["clips"]
         axes.text(1.06, row, f"{round(value * clips)} of {clips}", va="center", fontsize=9)
     axes.set_yticks(range(len(ranked)), ranked)
-    axes.set(title="Recall by label, with its interval", xlim=(0, 1.02), xlabel="recall")
+    axes.set(title="Recall by label, with intervals", xlim=(0, 1.02), xlabel="recall")
     axes.set_ylim(-0.6, len(ranked) - 0.4)
     axes.grid(axis="y", visible=False)
     return figure
 
 
 def over_time(labels: Sequence[str], spans: np.ndarray, probabilities: np.ndarray) -> Figure:
-    """Probabilities by time, the labels that matter most on top.
+    """Probabilities over time, the most probable labels on top.
 
     Args:
         labels: names.
@@ -177,7 +186,7 @@ def over_time(labels: Sequence[str], spans: np.ndarray, probabilities: np.ndarra
     order = np.argsort(-probabilities.mean(axis=0), kind="stable")[:10]
     figure = Figure(figsize=(9.6, 1.3 + 0.24 * len(order)), layout="constrained")
     axes = figure.subplots()
-    axes.set_title("Verdict over time")
+    axes.set_title("Prediction over time")
     edges = np.append(spans[:, 0], spans[-1, 1])  # where segments overlap, the later one is shown
     mesh = axes.pcolormesh(
         edges, np.arange(len(order) + 1), probabilities[:, order].T, cmap=SHADES, vmin=0, vmax=1
@@ -191,7 +200,7 @@ def over_time(labels: Sequence[str], spans: np.ndarray, probabilities: np.ndarra
 
 
 def sound(samples: np.ndarray, sample_rate: int) -> Figure:
-    """A waveform over its spectrogram.
+    """A waveform above its spectrogram.
 
     Args:
         samples: (samples,) float32, full scale 1.0.
@@ -226,14 +235,14 @@ def sound(samples: np.ndarray, sample_rate: int) -> Figure:
 
 
 def _envelope(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest sample in each of at most 2 × COLUMNS stretches."""
+    """Lowest and highest sample in each of at most 2 × COLUMNS intervals."""
     count = min(len(samples), 2 * COLUMNS)
     starts = np.linspace(0, len(samples), count, endpoint=False).astype(int)
     return np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
 
 
 def _spectrogram(samples: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Power in dB, (bands, frames), and the bands' frequencies in Hz, evenly spaced in pitch."""
+    """Power in dB, (bands, frames), and the bands' frequencies in Hz, log-spaced."""
     size = min(len(samples), 1 << round(np.log2(0.064 * sample_rate)))
     hop = max(1, size // 8, (len(samples) - size) // COLUMNS)
     frames = sliding_window_view(samples, size)[::hop] * np.hanning(size).astype(np.float32)
@@ -244,7 +253,7 @@ def _spectrogram(samples: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.
 
 
 def _time_axis(axes: Axes, seconds: float) -> None:
-    """Seconds, or minutes and seconds where a file lasts that long."""
+    """Label the axis in seconds, or in minutes and seconds for a long file."""
     if seconds < 120:
         axes.set_xlabel("seconds")
     else:

@@ -1,13 +1,14 @@
-"""Which layer a probe should hear: each of the backbone's layers, cross-validated.
+"""Choose the backbone's layer for a linear probe, by cross-validation.
 
-It needs what `dvc repro prepare encode fetch_model` made, and hears the training and validation
-clips alone, each tested by a probe that did not hear it (nor its group, as split.protocol says).
-So also to choose encode.segment_seconds: run it for each, and compare the losses.
+Uses the outputs of `dvc repro prepare encode fetch_model` and only the training and validation
+clips: each is tested by a probe that was not trained on it (nor on its group, if split.protocol
+says so). To choose encode.segment_seconds, run this for each value and compare the losses.
 """
 
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig
 
@@ -34,22 +35,22 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     if not (BACKBONE / "config.json").exists():
-        raise PipelineError(f"{BACKBONE}/ holds no model: `dvc repro fetch_model` gets it.")
+        raise PipelineError(f"{BACKBONE}/ contains no model: type `dvc repro fetch_model`.")
     params = load()
     encoded = Encoded.open(ENCODED)
     parts, labels = read_parts(SPLIT, encoded)
-    heard = joined(parts["train"], parts["validation"])
-    folds = inner_folds(params, heard)
+    pool = joined(parts["train"], parts["validation"])
+    folds = inner_folds(params, pool)
     found = {}
     for layer in range(1, layers(BACKBONE) + 1):
         print(f"layer {layer}", flush=True)
-        vectors = outputs(layer, encoded, heard, labels, params)
-        found[layer] = cross_validated(vectors, heard, folds)
-    print(table(found, len(heard.clips), params.evaluate.confidence))
+        vectors = outputs(layer, encoded, pool, labels, params)
+        found[layer] = cross_validated(vectors, pool, folds)
+    print(table(found, len(pool.clips), params.evaluate.confidence))
 
 
 def table(found: dict[int, tuple[float, float]], clips: int, confidence: float) -> str:
-    """A line a layer, and what to type for the one with the lowest loss.
+    """One line per layer, and the command for the one with the lowest loss.
 
     Args:
         found: layer -> accuracy and loss.
@@ -69,7 +70,7 @@ def layers(folder: Path) -> int:
 
 
 def joined(one: Part, other: Part) -> Part:
-    """Two parts as one; rows stay those of the encoded corpus."""
+    """Join two splits into one; rows still refer to the encoded corpus."""
     shifted = [len(one.clips) + index for index in other.clip_of]
     return Part(
         one.clips + other.clips,
@@ -79,53 +80,54 @@ def joined(one: Part, other: Part) -> Part:
     )
 
 
-def inner_folds(params: Params, heard: Part) -> list[dict[str, str]]:
+def inner_folds(params: Params, pool: Part) -> list[dict[str, str]]:
     """For each fold, clip -> "train", "validation" (which chooses the penalty) or "test"."""
     chosen = params.split.protocol
     protocol = chosen if chosen in ("stratified", "grouped") else "auto"
-    kept = set(heard.clips)
-    clips = [clip for clip in read_clips(CLIPS) if clip.clip in kept]
-    settings = {"validation": params.split.validation, "seed": params.seed, "folds": FOLDS}
+    chosen_clips = set(pool.clips)
+    clips = [clip for clip in read_clips(CLIPS) if clip.clip in chosen_clips]
+    settings: dict[str, Any] = {"validation": params.split.validation, "seed": params.seed}
+    settings["folds"] = FOLDS
     return [protocols.split(clips, protocol, fold=fold, **settings) for fold in range(FOLDS)]
 
 
-def outputs(layer: int, encoded: Encoded, heard: Part, labels: list[str], params: Params):
-    """(segments, channels): what a head behind the first `layer` layers hears of each segment."""
-    frozen_there = {"layers": layer, "freeze": "backbone", "probe": True}
-    train = params.train.model_copy(update=frozen_there | {"weighted_layer_sum": False})
+def outputs(layer: int, encoded: Encoded, pool: Part, labels: list[str], params: Params):
+    """(segments, channels): the input of a head on top of the first `layer` layers."""
+    settings = {"layers": layer, "freeze": "backbone", "probe": True}
+    train = params.train.model_copy(update=settings | {"weighted_layer_sum": False})
     model, _ = backbone.build(BACKBONE, labels, load_extractor(ENCODED), train, params.seed)
     with (
         tempfile.TemporaryDirectory() as folder,
         frozen.cached_outputs(
-            model, encoded, {"all": heard}, train, Path(folder) / "front"
+            model, encoded, {"all": pool}, train, Path(folder) / "outputs"
         ) as segments,
     ):
         return probe.Head(model).vectors(segments["all"])
 
 
-def cross_validated(vectors, heard: Part, folds: list[dict[str, str]]) -> tuple[float, float]:
-    """The accuracy and the loss on clips that were left out, each clip once."""
-    right = loss = 0.0
+def cross_validated(vectors, pool: Part, folds: list[dict[str, str]]) -> tuple[float, float]:
+    """Accuracy and loss on held-out clips, each clip once."""
+    correct = loss = 0.0
     for fold in folds:
         rows, parts = {}, {}
         for name in ("train", "validation", "test"):
-            rows[name], parts[name] = subset(heard, {c for c, part in fold.items() if part == name})
+            rows[name], parts[name] = subset(pool, {c for c, part in fold.items() if part == name})
         found = probe.best(probe.probes({n: vectors[of] for n, of in rows.items()}, parts))
-        right += found.accuracy["test"] * len(parts["test"].clips)
+        correct += found.accuracy["test"] * len(parts["test"].clips)
         loss += found.loss["test"] * len(parts["test"].clips)
-    return right / len(heard.clips), loss / len(heard.clips)
+    return correct / len(pool.clips), loss / len(pool.clips)
 
 
-def subset(heard: Part, clips: set[str]) -> tuple[list[int], Part]:
-    """Some clips of a part, and which of its rows are theirs."""
-    kept = [index for index, clip in enumerate(heard.clips) if clip in clips]
+def subset(pool: Part, clips: set[str]) -> tuple[list[int], Part]:
+    """Select some clips of a split, and the rows that belong to them."""
+    kept = [index for index, clip in enumerate(pool.clips) if clip in clips]
     place = {index: new for new, index in enumerate(kept)}
-    chosen = [row for row, index in enumerate(heard.clip_of) if index in place]
+    chosen = [row for row, index in enumerate(pool.clip_of) if index in place]
     return chosen, Part(
-        [heard.clips[index] for index in kept],
-        [heard.targets[index] for index in kept],
-        [heard.rows[row] for row in chosen],
-        [place[heard.clip_of[row]] for row in chosen],
+        [pool.clips[index] for index in kept],
+        [pool.targets[index] for index in kept],
+        [pool.rows[row] for row in chosen],
+        [place[pool.clip_of[row]] for row in chosen],
     )
 
 

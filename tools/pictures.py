@@ -1,6 +1,6 @@
-"""Draw the current run as PNG files, for a README or a pull request.
+"""Draw the current run's results as PNG files, for a README or a pull request.
 
-Writes curves.png, confusion.png, reliability.png and recall.png:
+Writes curves.png, confusion.png, reliability.png and recall.png. For example:
 python -m tools.pictures docs/pictures
 """
 
@@ -25,26 +25,31 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "folder", nargs="?", type=Path, default=DEFAULT, help=f"where to; default: {DEFAULT}"
+        "folder",
+        nargs="?",
+        type=Path,
+        default=DEFAULT,
+        help=f"the folder to write to; default: {DEFAULT}",
     )
     folder = parser.parse_args().folder
     if folder.exists() and not folder.is_dir():
-        raise PipelineError(f"{folder} is a file; name a folder for the pictures.")
+        raise PipelineError(f"{folder} is a file: name a folder for the pictures.")
     for path in draw(folder):
         log(str(path))
 
 
 def draw(folder: Path) -> list[Path]:
-    """Draw all pictures before any is written: a folder never holds two runs'.
+    """Draw all pictures before writing any, so that a folder never mixes two runs.
 
     Raises:
         PipelineError: a result is missing.
     """
-    figures = {name: figure() for name, figure in FIGURES.items()}
-    for name, figure in figures.items():
-        with atomic_output(folder / f"{name}.png") as draft:
+    figures.use_style()
+    drawn = {folder / f"{name}.png": figure() for name, figure in FIGURES.items()}
+    for path, figure in drawn.items():
+        with atomic_output(path) as draft:
             figures.save(figure, draft)
-    return [folder / f"{name}.png" for name in figures]
+    return list(drawn)
 
 
 def curves() -> Figure:

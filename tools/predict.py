@@ -1,14 +1,16 @@
-"""What is in these files? Label and probability of sound files, or folders of them, of any length.
+"""Classify sound files of any length, or folders of them: labels with probabilities.
 
-A file longer than the model's segments is heard from start to end; its verdict is their mean, and
---json tells each segment's: python -m tools.predict song.mp3 albums/ --json
+The prediction for a file is the average over its segments; --json also gives that of each segment.
+For example: python -m tools.predict song.mp3 albums/ --json
 """
 
 import argparse
 import functools
+import io
 import json
 import sys
 from pathlib import Path
+from typing import cast
 
 from genrepro.audio import EXTENSIONS, AudioFault
 from genrepro.core import processes
@@ -17,7 +19,7 @@ from genrepro.core.processes import workers
 from genrepro.core.stage import run
 from tools.classifier import EXPORT, Classifier, Prediction
 
-MANY = 64  # files from which on processes, which take seconds to start, are faster than threads
+MANY = 64  # files for which processes, which take seconds to start, are faster than threads
 
 
 def main() -> None:
@@ -29,10 +31,15 @@ def main() -> None:
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="a file or a folder")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
-        "--model", type=Path, default=EXPORT, help=f"folder of an export; default: {EXPORT}"
+        "--model",
+        type=Path,
+        default=EXPORT,
+        help=f"a folder written by the export stage; default: {EXPORT}",
     )
     args = parser.parse_args()
-    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8
+    cast(io.TextIOWrapper, sys.stdout).reconfigure(
+        errors="backslashreplace"
+    )  # file names need not be UTF-8
     results = classify(sound_files(args.paths), args.model)
     print(json.dumps(results, indent=2, ensure_ascii=False) if args.json else table(results))
     if failed := [result for result in results if "error" in result]:
@@ -40,15 +47,15 @@ def main() -> None:
 
 
 def sound_files(paths: list[Path]) -> list[Path]:
-    """Files as given, and every sound file in folders, sorted; each one once.
+    """The given files, and the sound files in the given folders, sorted; each file once.
 
     Raises:
-        PipelineError: a path is not there, or a folder holds no sound.
+        PipelineError: a path does not exist, or a folder has no sound files.
     """
     found: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
-            raise PipelineError(f"{path} is not there: name a sound file or a folder of them.")
+            raise PipelineError(f"{path} does not exist: name a sound file or a folder of them.")
         inside = [path]
         if path.is_dir():
             inside = sorted(
@@ -57,13 +64,13 @@ def sound_files(paths: list[Path]) -> list[Path]:
                 and not each.is_dir()
             )  # fmt: skip
             if not inside:
-                raise PipelineError(f"{path} holds no {', '.join(EXTENSIONS)} file.")
+                raise PipelineError(f"{path} contains no {', '.join(EXTENSIONS)} file.")
         found |= dict.fromkeys(inside)
     return list(found)
 
 
 def classify(paths: list[Path], model: Path) -> list[dict]:
-    """One dict a file, in order: file, label, probability, …, or file and error."""
+    """One dict per file, in order: file, label, probability, …, or file and error."""
     if len(paths) < MANY or workers() == 1 or _on_gpu():
         classifier = Classifier(model)
         return [described(classifier, path) for path in paths]
@@ -72,31 +79,31 @@ def classify(paths: list[Path], model: Path) -> list[dict]:
 
 
 def _on_gpu() -> bool:
-    """A GPU is no faster for having a model a process, and its memory is soon full."""
+    """Whether there is a GPU: several processes would fill its memory and gain no speed."""
     import torch
 
     return torch.cuda.is_available()
 
 
 def described(classifier: Classifier, path: Path) -> dict:
-    """What `--json` prints of a file; seconds and probabilities rounded."""
+    """What `--json` prints for one file; seconds and probabilities are rounded."""
     try:
-        verdict = classifier.file(path)
+        prediction = classifier.file(path)
     except (AudioFault, OSError) as fault:
         return {"file": str(path), "error": getattr(fault, "strerror", None) or str(fault)}
     return {
         "file": str(path),
-        "label": verdict.label,
-        "probability": round(verdict.probabilities[verdict.label], 6),
-        "probabilities": {name: round(p, 6) for name, p in verdict.probabilities.items()},
-        "seconds": round(verdict.seconds, 3),
-        "cut_short": verdict.cut_short,
-        "segments": _segments(classifier.labels, verdict),
+        "label": prediction.label,
+        "probability": round(prediction.probabilities[prediction.label], 6),
+        "probabilities": {name: round(p, 6) for name, p in prediction.probabilities.items()},
+        "seconds": round(prediction.seconds, 3),
+        "cut_short": prediction.cut_short,
+        "segments": _segments(classifier.labels, prediction),
     }
 
 
-def _segments(labels: list[str], verdict: Prediction) -> list[dict]:
-    best = verdict.over_time.argmax(axis=1)
+def _segments(labels: list[str], prediction: Prediction) -> list[dict]:
+    best = prediction.over_time.argmax(axis=1)
     return [
         {
             "start": round(float(start), 3),
@@ -104,7 +111,7 @@ def _segments(labels: list[str], verdict: Prediction) -> list[dict]:
             "label": labels[index],
             "probability": round(float(row[index]), 6),
         }
-        for (start, end), index, row in zip(verdict.spans, best, verdict.over_time)
+        for (start, end), index, row in zip(prediction.spans, best, prediction.over_time)
     ]
 
 
@@ -113,13 +120,13 @@ def _one(job: tuple[str, str]) -> dict:
     return described(_classifier(model), Path(path))
 
 
-@functools.cache  # once a process
+@functools.cache  # once per process
 def _classifier(model: str) -> Classifier:
     return Classifier(Path(model), threads=1)
 
 
 def table(results: list[dict]) -> str:
-    """A line a file: the likeliest labels with their probabilities, or what was wrong."""
+    """One line per file: the most likely labels with their probabilities, or the error."""
     width = max(len(result["file"]) for result in results)
     return "\n".join(f"{result['file']:{width}}  {_words(result)}" for result in results)
 

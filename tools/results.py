@@ -1,4 +1,4 @@
-"""What `dvc repro` left behind, for people: each file by itself, so that one may be missing."""
+"""Read the results of `dvc repro` in the workspace, file by file, so that one may be missing."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from genrepro.core.paths import (
     VALIDATION,
 )
 
-_MADE_BY = {
+_STAGES = {
     CLIPS: "fetch_data",
     DATA: "fetch_data",
     SPLIT: "prepare",
     VALIDATION: "train",
     CURVES: "train",
-}  # and the rest by evaluate
+}  # the rest: evaluate
 _TEXT = ("clip", "path", "label", "group", "title", "part", "split", "predicted", "probabilities")
 
 
 def clips() -> pd.DataFrame:
-    """Every clip of the corpus: clip, path, label, seconds, group, title, …, split.
+    """All clips of the corpus: clip, path, label, seconds, group, title, …, split.
 
-    `split` is train, validation or test, and empty for a clip that was left out.
+    `split` is train, validation or test, and empty for a clip that is in none of them.
 
     Raises:
-        PipelineError: as all functions here: a file is missing or cannot be read; the text names
-            the command that makes it.
+        PipelineError: a file is missing or unreadable (this goes for all functions here); the text
+            names the command that produces it.
     """
     split = _table(SPLIT)[["clip", "split"]]
     return _table(CLIPS).merge(split, on="clip", how="left").fillna({"split": ""})
@@ -49,19 +49,19 @@ def predictions() -> pd.DataFrame:
 
 
 def probabilities(row: pd.Series) -> dict[str, float]:
-    """Label -> probability, of one row of `predictions`."""
+    """Label -> probability, from one row of `predictions`."""
     return {key[2:]: float(row[key]) for key in row.index if str(key).startswith("p_")}
 
 
 def curves() -> pd.DataFrame:
-    """What training logged: a row an epoch: epoch, train_loss, validation_loss, accuracy."""
+    """The learning curves, one row per epoch: epoch, train_loss, validation_loss, accuracy."""
     columns = {}
-    for part, name, column in (
+    for split, name, column in (
         ("train", "loss", "train_loss"),
         ("validation", "loss", "validation_loss"),
         ("validation", "accuracy", "accuracy"),
     ):
-        path = CURVES / part / f"{name}.tsv"
+        path = CURVES / split / f"{name}.tsv"
         table = _table(path, "\t")
         if not {"step", name} <= set(table):
             raise _unreadable(path, "a column is missing")
@@ -92,7 +92,7 @@ def corpus() -> dict:
 
 
 def _table(path: Path, separator: str = ",") -> pd.DataFrame:
-    """Labels and names are text even where they look like numbers or like "NA"."""
+    """Read labels and names as text, even if they look like numbers or like "NA"."""
     try:
         return pd.read_csv(
             path,
@@ -118,15 +118,15 @@ def _json(path: Path) -> dict:
 
 def _stage(path: Path) -> str:
     return next(
-        (stage for made, stage in _MADE_BY.items() if path.is_relative_to(made)), "evaluate"
+        (stage for output, stage in _STAGES.items() if path.is_relative_to(output)), "evaluate"
     )
 
 
 def _missing(path: Path) -> PipelineError:
-    return PipelineError(f"{path} is not there yet. `dvc repro {_stage(path)}` makes it.")
+    return PipelineError(f"{path} does not exist yet: type `dvc repro {_stage(path)}`.")
 
 
 def _unreadable(path: Path, reason: object) -> PipelineError:
     return PipelineError(
-        f"{path} cannot be read ({one_line(reason)}). `dvc repro -f {_stage(path)}` makes it anew."
+        f"{path} is unreadable ({one_line(reason)}): type `dvc repro -f {_stage(path)}`."
     )

@@ -1,4 +1,4 @@
-"""What an experiment, a revision or the workspace predicted, read through DVC."""
+"""Read predictions and parameters of experiments, Git revisions and the workspace through DVC."""
 
 from __future__ import annotations
 
@@ -17,43 +17,45 @@ def predictions(name: str) -> pd.DataFrame:
     """Read data/predictions.csv of an experiment, a Git revision or "workspace".
 
     Raises:
-        PipelineError: there is no such run, or DVC's cache does not hold its predictions.
+        PipelineError: there is no such run, or its predictions are not in DVC's cache.
     """
     text = dict.fromkeys(_TEXT, str)  # a label "007" or "NA" is text
     if name == "workspace" and not PREDICTIONS.exists():
-        raise PipelineError(f"{PREDICTIONS} is not here yet: type `dvc repro evaluate`.")
+        raise PipelineError(f"{PREDICTIONS} does not exist yet: type `dvc repro evaluate`.")
     try:
         if name == "workspace":
             return pd.read_csv(PREDICTIONS, dtype=text, keep_default_na=False)
         with dvc.api.open(PREDICTIONS.as_posix(), rev=name, encoding="utf-8") as file:
             return pd.read_csv(file, dtype=text, keep_default_na=False)
     except NotDvcRepoError:
-        raise PipelineError("No DVC repository is here: run from the repository's root.") from None
-    except (DvcException, OSError, ValueError) as error:  # the last where it is no such table
+        raise PipelineError(
+            "this is not a DVC repository: run from the repository's root."
+        ) from None
+    except (DvcException, OSError, ValueError) as error:  # ValueError: it is not such a table
         reason = one_line(error, 300)
         raise PipelineError(
-            f"{name} has no {PREDICTIONS} that can be read ({reason}). `dvc exp list -A` names "
-            "the experiments; where one was run on another machine, type `dvc exp pull` first."
+            f"cannot read {PREDICTIONS} of {name} ({reason}). `dvc exp list -A` lists the "
+            "experiments; for one that was run on another machine, type `dvc exp pull` first."
         ) from None
 
 
 def family(names: str) -> list[pd.DataFrame]:
-    """Predictions of several runs, named with commas between: folds or seeds of one recipe.
+    """Predictions of several runs, given as comma-separated names: folds or seeds of one recipe.
 
     Raises:
-        PipelineError: as `predictions`, or no run is named.
+        PipelineError: as for `predictions`, or no run is named.
     """
     found = [predictions(name.strip()) for name in names.split(",") if name.strip()]
     if not found:
-        raise PipelineError(f"{names!r} names no run: `dvc exp list -A` names the experiments.")
+        raise PipelineError(f"{names!r} names no run: `dvc exp list -A` lists the experiments.")
     return found
 
 
 def experiments() -> list[str]:
-    """Names of the experiments that grew from the current commit, sorted.
+    """Names of the experiments based on the current commit, sorted.
 
     Raises:
-        PipelineError: this is no DVC repository with a commit.
+        PipelineError: this is not a DVC repository, or it has no commit.
     """
     try:
         with Repo() as repo:
@@ -72,7 +74,7 @@ def parameters(name: str) -> dict[str, object]:
     try:
         nested = dvc.api.params_show(rev=None if name == "workspace" else name)
     except DvcException as error:
-        raise PipelineError(f"{name} has no parameters that DVC can read: {error}") from None
+        raise PipelineError(f"cannot read the parameters of {name}: {error}") from None
     return dict(_flat(nested))
 
 

@@ -1,7 +1,8 @@
-"""Pool the folds and seeds of experiments: mean, spread, and one accuracy with its interval.
+"""Pool the folds and seeds of each recipe: mean, spread, and one accuracy with its interval.
 
-Runs whose parameters differ in nothing but seed and split.fold are one recipe. Without names, all
-experiments that grew from the current commit: python -m tools.summary --format markdown
+Runs whose parameters differ only in seed and split.fold belong to one recipe. Without names, it
+takes all experiments based on the current commit. For example:
+python -m tools.summary --format markdown
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from genrepro.evaluation.scoring import score
 from tools import runs
 from tools.compare import RESAMPLES, SEED
 
-REPEATED = ("seed", "split.fold")  # what repeats a recipe and does not change it
+REPEATED = ("seed", "split.fold")  # the parameters that repeat a recipe without changing it
 
 
 def main() -> None:
@@ -30,29 +31,29 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "names", nargs="*", metavar="RUN", help="an experiment, a revision, or workspace"
+        "names", nargs="*", metavar="RUN", help="an experiment, a Git revision, or workspace"
     )
     parser.add_argument("--format", choices=("text", "json", "markdown"), default="text")
     args = parser.parse_args()
     names = args.names or runs.experiments()
     if not names:
         raise PipelineError(
-            "No experiment has grown from this commit. Type `dvc exp run --queue -S "
-            "'split.fold=range(0,5)'`, then `dvc queue start`; or name runs."
+            "there are no experiments based on this commit: type `dvc exp run --queue -S "
+            "'split.fold=range(0,5)'`, then `dvc queue start`; or name the runs."
         )
     recipes = pooled({name: runs.parameters(name) for name in names})
     print(json.dumps(recipes, indent=2) if args.format == "json" else table(recipes, args.format))
 
 
 def pooled(parameters: dict[str, dict[str, object]]) -> list[dict[str, object]]:
-    """Pool runs by recipe, the best first.
+    """Pool runs by recipe, best first.
 
     Args:
         parameters: run -> its parameters, flat.
 
     Returns:
         For each recipe: `recipe` (the parameters in which recipes differ), `names` of its runs,
-        and what comparison.pool() says. Of runs with all parameters the same, the first counts.
+        and the result of pool(). Of runs with equal parameters, only the first counts.
     """
     families: dict[str, dict[str, str]] = defaultdict(dict)
     for name in sorted(parameters):
@@ -74,7 +75,7 @@ def pooled(parameters: dict[str, dict[str, object]]) -> list[dict[str, object]]:
 
 
 def table(recipes: list[dict], style: str) -> str:
-    """The pooled recipes as lines of text or a Markdown table; accuracies in points."""
+    """The pooled recipes as plain text or as a Markdown table; accuracies in percent."""
     level = f"{recipes[0]['confidence']:.0%} interval"
     rows = [["recipe", "runs", "clips", "accuracy", level, "macro F1", "mean ± sd of runs"]]
     for recipe in recipes:
@@ -102,13 +103,13 @@ def table(recipes: list[dict], style: str) -> str:
 
 
 def pool(frames: Sequence[pd.DataFrame], *, confidence: float = 0.95) -> dict[str, object]:
-    """Many runs of one recipe as one result: folds, seeds, or both.
+    """Pool the runs of one recipe: folds, seeds, or both.
 
     Returns:
         runs, clips (each counted once) and units; `accuracies` of the runs with their mean,
         standard deviation (None for one run), lowest and highest; accuracy and macro F1 over all
-        verdicts, with intervals that resample clips, by group where known, so that a clip that
-        several seeds judged counts as one; Wilson's interval where each clip was judged once.
+        predictions, with intervals that resample clips, by group where known, so that a clip
+        tested with several seeds counts once; Wilson's interval if each clip was tested once.
     """
     accuracies = [float((frame["label"] == frame["predicted"]).mean()) for frame in frames]
     everything = pd.concat(frames, ignore_index=True)

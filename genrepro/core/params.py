@@ -43,7 +43,7 @@ class Split(Section):
 
 
 class Encode(Section):
-    max_seconds: float = Field(ge=0.1)  # audio.MIN_SECONDS, below which nothing is heard
+    max_seconds: float = Field(ge=0.1)  # audio.MIN_SECONDS
     segment_seconds: float = Field(ge=0.1)
     hop_seconds: float | None = Field(gt=0)
     normalize: bool
@@ -67,6 +67,7 @@ class Train(Section):
     probe: bool
     precision: Literal["auto", "fp16", "bf16", "none"]
     gradient_checkpointing: bool
+    fast_kernels: bool
     device: Literal["auto", "cpu", "cuda"]
     deterministic: bool
     launcher: str = Field(min_length=1)
@@ -92,6 +93,7 @@ class Train(Section):
 
 class Evaluate(Section):
     batch_size: int = Field(ge=1)
+    device: Literal["auto", "cpu", "cuda"]
     confidence: float = Field(gt=0, lt=1)
     bootstrap: int = Field(ge=100)
     mistakes: int = Field(ge=0)

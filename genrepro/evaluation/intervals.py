@@ -1,4 +1,4 @@
-"""Intervals for what is measured on a sample of clips."""
+"""Confidence intervals for what is measured on a sample of clips."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
-Interval = dict[str, float | None]  # {"low": …, "high": …}; None where nothing can be said
+Interval = dict[str, float | None]  # {"low": …, "high": …}; None where there is no interval
 
 
 def wilson(successes: int, trials: int, confidence: float) -> Interval:
-    """Wilson's score interval for a share (Wilson 1927), as if the trials were independent."""
+    """Wilson's score interval for a proportion (Wilson 1927), assuming independent trials."""
     if not trials:
         return {"low": None, "high": None}
-    low, high = proportion_confint(successes, trials, alpha=1 - confidence, method="wilson")
-    return {"low": round(float(low), 6), "high": round(float(high), 6)}
+    found = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return {"low": round(float(found.low), 6), "high": round(float(found.high), 6)}
 
 
 def clusters(clips: Sequence[str], groups: Sequence[str]) -> np.ndarray:
-    """Number the units to resample: a group's clips together, a clip without a group alone.
+    """Number the units to resample: each group is one unit, and so is each clip without a group.
 
-    A clip that appears many times, as in the runs of many seeds, is one unit.
+    A clip that appears several times, as in the runs of several seeds, is still one unit.
 
     Returns:
         (rows,) integers from 0, numbered in the order of the units' names.
@@ -42,20 +41,20 @@ def bootstrap(
 ) -> list[Interval]:
     """Percentile bootstrap intervals that resample whole units (the cluster bootstrap).
 
-    Resampling units, not clips, keeps clips of one artist together: they are right or wrong
-    together, so that clips drawn one by one would give too narrow an interval (Davison and
-    Hinkley 1997, section 3.8). Percentiles, not BCa: BCa has no value where all clips are right.
+    An artist's clips tend to be right or wrong together, so resampling single clips would give an
+    interval that is too narrow (Davison and Hinkley 1997, section 3.8). Percentiles and not BCa,
+    because BCa is undefined where all clips are right.
 
     Args:
-        columns: (rows, columns), per-row quantities that the statistic needs only the sums of.
-        units: (rows,), the unit of each row, as clusters() numbers them.
+        columns: (rows, columns), per-row quantities; the statistic uses only their sums.
+        units: (rows,), the unit of each row, as numbered by clusters().
         statistic: maps sums (..., columns) to values (values, ...).
         confidence: level of the intervals.
-        resamples: how many resamples.
+        resamples: number of resamples.
         seed: of the resampling.
 
     Returns:
-        One interval for each value; its ends are None where there are fewer than two units.
+        One interval per value; its ends are None if there are fewer than two units.
     """
     count = int(units.max()) + 1
     sums = np.zeros((count, columns.shape[1]))
@@ -64,7 +63,7 @@ def bootstrap(
         return [{"low": None, "high": None} for _ in statistic(sums.sum(axis=0))]
 
     def of_resamples(drawn: np.ndarray, axis: int) -> np.ndarray:
-        drawn = np.atleast_2d(drawn)  # (resamples, units): which unit was drawn
+        drawn = np.atleast_2d(drawn)  # (resamples, units): the units drawn
         rows = np.arange(len(drawn))[:, None] * count
         times = np.bincount((drawn + rows).ravel(), minlength=len(drawn) * count)
         return statistic(times.reshape(len(drawn), count) @ sums)

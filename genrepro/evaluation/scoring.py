@@ -1,6 +1,6 @@
-"""From verdicts on clips to figures with intervals, a temperature, and the mistakes to listen to.
+"""Score predictions: metrics with intervals, a temperature, and the most confident mistakes.
 
-A frame of predictions has a row a clip and the columns clip, label, group (empty where unknown),
+A frame of predictions has one row per clip and the columns clip, label, group (empty if unknown),
 predicted, and p_<label> for each label.
 """
 
@@ -12,34 +12,35 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from sklearn.metrics import precision_recall_fscore_support
 
 from genrepro.evaluation.intervals import Interval, bootstrap, clusters, wilson
 
 BINS = 15  # of equal width, as in Guo et al., On Calibration of Modern Neural Networks (2017)
-_SMALLEST = 1e-12  # a probability written as 0 is taken for this
+_SMALLEST = 1e-12  # replaces a probability that was written as 0
 
 
 def score(
     frame: pd.DataFrame, labels: Sequence[str], confidence: float, resamples: int, seed: int
 ) -> dict[str, object]:
-    """Figures of merit on clips, with intervals.
+    """Compute the metrics of a set of predictions, with intervals.
 
     Args:
         frame: the predictions.
         labels: all labels, in the model's order.
         confidence: level of the intervals, e.g. 0.95.
-        resamples: of the bootstrap.
+        resamples: number of bootstrap resamples.
         seed: of the bootstrap.
 
     Returns:
-        What metrics/test.json holds. `accuracy_interval` is Wilson's, as if clips were
-        independent; `accuracy_by_group_interval` and the rest resample groups where they are
-        known. Where all clips are right, or none, resampling sees no spread: the former is then
-        Wilson's on as many trials as there are groups. `macro_f1` averages over labels that are
-        present or predicted. `loss` is the mean of -ln p of the true label. `calibration_error`
-        is the expected calibration error over 15 bins of equal width; on few clips it is above 0
-        even for a perfect model. Per label: clips, precision, recall with Wilson's interval, and
-        F1; None where undefined.
+        The content of metrics/test.json. `accuracy_interval` is Wilson's, which assumes independent
+        clips; `accuracy_by_group_interval` and the others resample groups where they are known.
+        If all clips are right, or none, resampling shows no spread: the former is then Wilson's
+        with the number of groups as trials. `macro_f1` averages over labels that are present or
+        predicted. `loss` is the mean of -ln p of the true label. `calibration_error` is the
+        expected calibration error over 15 bins of equal width; with few clips it is above 0 even
+        for a perfectly calibrated model. Per label: clips, precision, recall with Wilson's
+        interval, and F1; None where undefined.
     """
     correct = (frame["label"] == frame["predicted"]).to_numpy()
     per_label = _per_label(frame, labels, confidence)
@@ -74,15 +75,15 @@ def _by_unit(
     return wilson(round(accuracy * count), count, confidence)
 
 
-def calibration_error(frame: pd.DataFrame) -> float:
-    """The expected calibration error, as `score` gives it."""
+def calibration_error(frame: pd.DataFrame) -> float | None:
+    """The expected calibration error, as in `score`."""
     confidences, correct, bins = _confidences(frame)
     gaps = np.bincount(bins, correct - confidences)
     return _rounded(np.abs(gaps).sum() / len(frame))
 
 
-def reliability(frame: pd.DataFrame) -> list[dict[str, float]]:
-    """Rows for a plot of accuracy against confidence: one a bin that holds clips."""
+def reliability(frame: pd.DataFrame) -> list[dict[str, float | None]]:
+    """Rows for a plot of accuracy against confidence, one per bin that has clips."""
     confidences, correct, bins = _confidences(frame)
     return [
         {
@@ -95,9 +96,9 @@ def reliability(frame: pd.DataFrame) -> list[dict[str, float]]:
 
 
 def mistakes(frame: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The most confident mistakes, surest first: clip, label, predicted, probability.
+    """The most confident mistakes first: clip, label, predicted and the latter's probability.
 
-    `probability` is that of the predicted label. A column `path`, where the frame has it, stays.
+    A column `path` is kept if the frame has one.
     """
     wrong = frame[frame["label"] != frame["predicted"]].copy()
     wrong["probability"] = _confidences(wrong)[0]
@@ -107,11 +108,12 @@ def mistakes(frame: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
-    """The temperature by which to divide logits so that probabilities mean what they say.
+    """Fit the temperature to divide logits by, so that probabilities are better calibrated.
 
-    It minimises the loss on clips that the model was not trained on (Guo et al. 2017). Of n clips
-    the true label is given (n + 1)/(n + 2) and not 1, after Platt (1999): where all clips are
-    right, the optimum would else be at 0, and later mistakes would cost without bound.
+    It minimises the loss on clips that the model was not trained on (Guo et al. 2017). With n clips
+    the target probability of the true label is (n + 1)/(n + 2) instead of 1, after Platt (1999):
+    otherwise the optimum would be 0 where all clips are right, and a later mistake would have an
+    unbounded loss.
 
     Args:
         logits: (clips, labels).
@@ -157,29 +159,28 @@ def _sums(frame: pd.DataFrame, labels: Sequence[str]):
 
 
 def _per_label(frame: pd.DataFrame, labels: Sequence[str], confidence: float) -> dict:
-    figures = {}
-    for label in labels:
-        held, called = frame["label"] == label, frame["predicted"] == label
-        hits, clips, calls = int((held & called).sum()), int(held.sum()), int(called.sum())
-        figures[label] = {
-            "clips": clips,
-            "precision": _share(hits, calls),
-            "recall": _share(hits, clips),
-            "recall_interval": wilson(hits, clips, confidence),
-            "f1": _share(2 * hits, clips + calls),
+    true, predicted = frame["label"], frame["predicted"]
+    table = precision_recall_fscore_support(
+        true, predicted, labels=list(labels), zero_division=np.nan
+    )
+    hits = (true[true == predicted]).value_counts()
+    return {
+        label: {
+            "clips": int(clips),
+            "precision": _rounded(precision),
+            "recall": _rounded(recall),
+            "recall_interval": wilson(int(hits.get(label, 0)), int(clips), confidence),
+            "f1": _rounded(f1),
         }
-    return figures
-
-
-def _share(part: int, whole: int) -> float | None:
-    return _rounded(part / whole) if whole else None
+        for label, precision, recall, f1, clips in zip(labels, *table)
+    }
 
 
 def _confidences(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each clip's probability of its verdict, whether that is right, and its bin, from 0."""
+    """Each clip's probability of the predicted label, whether that is right, and its bin."""
     columns = [name for name in frame.columns if name.startswith("p_")]
-    verdicts = pd.Index(columns).get_indexer(["p_" + name for name in frame["predicted"]])
-    confidences = frame[columns].to_numpy(dtype=np.float64)[np.arange(len(frame)), verdicts]
+    predicted = pd.Index(columns).get_indexer(["p_" + name for name in frame["predicted"]])
+    confidences = frame[columns].to_numpy(dtype=np.float64)[np.arange(len(frame)), predicted]
     correct = (frame["label"] == frame["predicted"]).to_numpy().astype(np.float64)
     bins = np.clip(np.ceil(confidences * BINS).astype(int) - 1, 0, BINS - 1)
     return confidences, correct, bins

@@ -1,19 +1,26 @@
-"""The model card: what was measured and how, in the words and the metadata that the Hub reads."""
+"""The model card: what was measured and how, as Markdown with the metadata that the Hub reads.
+
+The page itself is card.md.jinja, beside this file.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from genrepro.core.params import Params
 
-KEPT = {"best": "the best validation accuracy, then the lowest loss", "last": "the last one"}
-STEPS = "AdamW, the learning rate rising over the warm-up and then falling linearly to 0."
-PROBE = """A linear probe: the head is the logistic regression on what the frozen backbone gives,
-averaged over time. It was found exactly; there are no epochs."""
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
 FRAMEWORKS = ("transformers", "torch", "datasets")
+LEAKS = {
+    "groups": "share their artist, band or speaker with a training or validation clip",
+    "titles": "are of the same piece as a training or validation clip",
+    "identical": "are byte for byte the same as a training or validation clip",
+    "near_identical": "are the same recording as a training or validation clip",
+}
 
 
 @dataclass(frozen=True)
@@ -31,32 +38,49 @@ class Facts:
 
 
 def text(params: Params, facts: Facts) -> str:
-    """The card of the model that `evaluate` measured, as README.md of its folder.
+    """Render the card of the model that `evaluate` measured, the README.md of its folder.
 
-    Everything in it comes from the facts and params.yaml; nothing is typed by hand.
+    Everything on it comes from the facts and params.yaml; nothing is typed by hand.
     """
-    sections = [
-        _summary(facts),
-        _use(params, facts.extractor),
-        _result(params, facts),
-        _labels_table(facts.labels),
-        _split(facts.split),
-        _training(params, facts),
-        _limits(facts),
-    ]
-    metadata = _metadata(facts).to_yaml()
-    return str(ModelCard("\n\n".join([f"---\n{metadata}\n---", *sections]) + "\n"))
+    pretrained = bool(facts.source["weights"])
+    card = ModelCard.from_template(
+        _metadata(facts),
+        template_path=str(TEMPLATE),
+        facts=facts,
+        params=params,
+        name=model_name(facts),
+        backbone=_backbone(facts.source),
+        pretrained=pretrained,
+        labels=", ".join(_cell(label) for label in facts.data["labels"]),
+        duration=_duration(facts.data["seconds"]),
+        seconds=f"{facts.extractor['segment_seconds']:g}",
+        confidence=f"{params.evaluate.confidence:.0%}",
+        clips=", ".join(f"{count} {split}" for split, count in facts.split["clips"].items()),
+        leaks=LEAKS,
+        settings=_settings(params, pretrained),
+        versions=", ".join(f"{name} {version(name).split('+')[0]}" for name in FRAMEWORKS),
+        number=_number,
+        interval=_interval,
+        cell=_cell,
+    )
+    return f"{card}\n"
 
 
 def model_name(facts: Facts) -> str:
-    """As the course names its models: distilhubert-finetuned-gtzan."""
+    """Name the model as the course does: distilhubert-finetuned-gtzan."""
     done = "finetuned" if facts.source["weights"] else "trained"
     return f"{_last(facts.source['id'])}-{done}-{_last(facts.data['corpus']['name'])}"
 
 
 def _last(name: str) -> str:
-    """A Hub id or a folder without what comes before: a card tells nothing of a disk's folders."""
+    """The last part of a Hub id or a folder: a card must not reveal the folders of a disk."""
     return name.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _backbone(source: dict) -> str:
+    if source["revision"]:
+        return f"`{source['id']}` at revision `{source['revision']}`"
+    return f"`{_last(source['id'])}`"
 
 
 def _metadata(facts: Facts) -> ModelCardData:
@@ -94,186 +118,19 @@ def _metadata(facts: Facts) -> ModelCardData:
     )
 
 
-def _summary(facts: Facts) -> str:
-    data, test, source = facts.data, facts.test, facts.source
-    corpus, labels = data["corpus"], [_cell(label) for label in data["labels"]]
-    at = f" at revision `{corpus['revision']}`" if corpus["revision"] else ""
-    of = f" at revision `{source['revision']}`" if source["revision"] else ""
-    backbone = f"`{source['id'] if source['revision'] else _last(source['id'])}`{of}"
-    where = f" ([{corpus['repo']}](https://huggingface.co/datasets/{corpus['repo']}){at})"
-    title = _cell(corpus["title"] or corpus["name"]) + (where if corpus["repo"] else "")
-    hours = f"{data['seconds'] / 3600:.1f} hours"
-    length = hours if data["seconds"] >= 3600 else f"{data['seconds'] / 60:.1f} minutes"
-    licence = corpus["licence"] or "not known: find out before you use the model"
-    return f"""# {model_name(facts)}
-
-Classifies a sound as one of {len(labels)} labels: {", ".join(labels)}.
-
-| | |
-|---|---|
-| test accuracy | **{test["accuracy"]:.3f}**, {_interval(test["accuracy_interval"])} |
-| backbone | {backbone}, {"pretrained" if source["weights"] else "trained from scratch"} |
-| corpus | {title}: {data["clips"]} clips, {length} |
-| licence of the corpus | {_cell(licence)} |
-
-Made with genrepro, a reproducible DVC pipeline after unit 4 of the Hugging Face audio course."""
-
-
-def _use(params: Params, heard: dict) -> str:
-    rate, seconds = heard["sampling_rate"], heard["segment_seconds"]
-    onnx = ""
-    if params.export.onnx:
-        onnx = "\n\n`onnx/model.onnx` takes the same features and needs no PyTorch"
-        onnx += "; in `onnx/model_int8.onnx` what is\nfaster in 8 bits is in them."
-        onnx = onnx if params.export.int8 else onnx.split(";")[0] + "."
-    return f"""## How to use it
-
-```python
-import soundfile
-from transformers import pipeline
-
-classifier = pipeline("audio-classification", model="path/to/this/folder")  # or its Hub id
-samples, rate = soundfile.read("clip.wav", dtype="float32")
-assert samples.ndim == 1 and rate == {rate}  # mono, in Hz; else mix down and resample first
-print(classifier(samples[: round({seconds:g} * rate)], top_k=3))
-```
-
-It was trained on segments of {seconds:g} s. Cut a longer clip into such segments and average their
-logits: so the figures below were measured.{onnx}"""
-
-
-def _result(params: Params, facts: Facts) -> str:
-    test = facts.test
-    rows = [
-        ("accuracy", "accuracy", "accuracy_interval"),
-        ("accuracy, resampled by group", "accuracy", "accuracy_by_group_interval"),
-        ("macro F1", "macro_f1", "macro_f1_interval"),
-        ("loss (cross-entropy)", "loss", "loss_interval"),
-        ("expected calibration error", "calibration_error", "calibration_error_interval"),
-    ]
-    table = "\n".join(
-        f"| {name} | {_number(test[key], 4)} | {_interval(test[span])} |"
-        for name, key, span in rows
-    )
-    return f"""## Result
-
-On {test["clips"]} test clips, on which nothing was chosen; the {_chosen(params)} was chosen on
-{facts.validation["clips"]} validation clips. Intervals are at {params.evaluate.confidence:.0%}.
-
-| measure | value | interval |
-|---|---|---|
-{table}
-
-Divided by a temperature of {_number(test["temperature"])}, fitted on validation, the logits have a
-calibration error of {_number(test["calibration_error_after_temperature"], 4)}."""
-
-
-def _labels_table(labels: dict) -> str:
-    rows = "\n".join(
-        f"| {_cell(label)} | {found['clips']} | {_number(found['precision'])} "
-        f"| {_number(found['recall'])} | {_interval(found['recall_interval'])} "
-        f"| {_number(found['f1'])} |"
-        for label, found in labels.items()
-    )
-    return f"""## By label
-
-| label | clips | precision | recall | its interval | F1 |
-|---|---|---|---|---|---|
-{rows}"""
-
-
-def _split(split: dict) -> str:
-    parts = ", ".join(f"{count} {part}" for part, count in split["clips"].items())
-    leaks = {kind: count for kind, count in split["leaks"]["test"].items() if count}
-    said = {
-        "groups": "share their artist, band or speaker with a clip that was trained or chosen on",
-        "titles": "are of a piece that was trained or chosen on",
-        "identical": "are byte for byte such a clip",
-        "near_identical": "hold the same recording as such a clip",
-    }
-    lines = [f"- {count} test clips {said[kind]}" for kind, count in leaks.items()]
-    audit = "\n".join(lines) if lines else "The audit found no leak from training into the test."
-    known, total = sum(split["known_groups"].values()), sum(split["clips"].values())
-    groups = "No clip has" if not known else f"{known} of {total} clips have"
-    difference = split["smallest_difference"]
-    need = ""
-    if difference is not None:
-        need = f"""
-
-With this test part, two models must differ by about {difference * 100:.1f} points of accuracy
-before a comparison is likely to show it."""
-    return f"""## Split
-
-Protocol `{split["protocol"]}`, fold {split["fold"]}: {parts} clips. {groups} a known group (artist,
-band or speaker).
-
-{audit}{need}"""
-
-
-def _training(params: Params, facts: Facts) -> str:
-    validation, source, heard = facts.validation, facts.source, facts.extractor
-    settings = "\n".join(
-        f"- {key}: {_plain(value)}"
-        for key, value in _settings(params, source).items()
-        if value is not None
-    )
-    rows = "\n".join(
-        f"| {validation.get('penalty', epoch):g} | "
-        + " | ".join(_number(value, 4) for value in values)
-        + " |"
-        for epoch, values in enumerate(facts.curves, start=1)
-    )
-    versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in FRAMEWORKS)
-    how, kept = STEPS, f"Epoch {validation.get('epoch')} was kept: {KEPT[params.train.keep]}."
-    if params.train.probe:
-        how, kept = PROBE, f"Of the L2 penalties, {validation['penalty']:g} had the lowest loss."
-    return f"""## Training
-
-{how}
-
-- seed: {params.seed}
-{settings}
-- clips cut at {params.encode.max_seconds:g} s, in segments of {heard["segment_seconds"]:g} s
-- {versions}
-
-| {_chosen(params)} | training loss | validation loss | validation accuracy |
-|---|---|---|---|
-{rows}
-
-{kept}"""
-
-
-def _chosen(params: Params) -> str:
-    return "L2 penalty" if params.train.probe else "epoch"
-
-
-def _settings(params: Params, source: dict) -> dict[str, object]:
-    """The parameters of training that played a part."""
+def _settings(params: Params, pretrained: bool) -> dict[str, object]:
+    """The training parameters that had an effect."""
     settings = params.train.model_dump()
     if params.train.probe:
         return {key: settings[key] for key in ("layers", "freeze")}
     scratch = settings.pop("scratch_learning_rate")
-    return settings if source["weights"] else settings | {"learning_rate": scratch}
+    if not pretrained:
+        settings["learning_rate"] = scratch
+    return {key: value for key, value in settings.items() if value is not None}
 
 
-def _limits(facts: Facts) -> str:
-    data, split = facts.data, facts.split
-    limits = [
-        "The accuracy is that of clips like the corpus': other sources, mixes and times will "
-        "differ.",
-        f"Every input gets one of the {len(data['labels'])} labels, also what is none of them.",
-    ]
-    if not any(split["known_groups"].values()):
-        limits.append(
-            "Who made a clip is not known, so one artist may be in training and in test; then "
-            "the accuracy on artists never heard is lower."
-        )
-    if aside := len(data["skipped"]):
-        limits.append(f"{aside} files of the corpus could not be used and were set aside.")
-    limits.append(
-        "What you may do with the model depends on the licences of its backbone and its corpus."
-    )
-    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
 def _interval(interval: dict) -> str:
@@ -283,14 +140,10 @@ def _interval(interval: dict) -> str:
 
 
 def _number(value: float | None, digits: int = 3) -> str:
-    """A figure, or a dash where it is undefined (None, or not a number: unequal to itself)."""
+    """A figure, or a dash where it is undefined (None or NaN)."""
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
 def _cell(words: str) -> str:
-    """Text that a table cell can hold: a bar would end it."""
+    """Text for a table cell, which a vertical bar would end."""
     return words.replace("|", "\\|").replace("\n", " ")
-
-
-def _plain(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -1,29 +1,33 @@
-"""Matrix products and convolutions of an ONNX graph in 8 bits, as ONNX Runtime computes them fast.
+"""Convert matrix products and convolutions of an ONNX graph to 8 bits, so that they run faster.
 
-Its 8-bit convolution takes longer than the float one, its 8-bit matrix product a quarter of the
-time. A convolution is one: what each output hears, laid side by side, times the kernel. The samples
-become 8-bit numbers before they are laid side by side, so that few bytes are copied.
+ONNX Runtime's 8-bit matrix product takes a quarter of the float one's time, but its 8-bit
+convolution takes longer than the float one. So a convolution is computed as a matrix product: the
+window of each output, as a row, times the kernel. The input is quantised before the windows are
+copied, so that fewer bytes are copied.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-FEWEST_CHANNELS = 16  # of one, the waveform itself, the product is narrow and the loss large
-LARGEST = 127  # of one weight, or of two neighbours of one sign together: see `rounded`
+FEWEST_CHANNELS = 16  # with one (the raw waveform) the product is narrow and the error large
+LARGEST = 127  # of a weight, or of two neighbours of the same sign together: see `rounded`
 _END = np.iinfo(np.int64).max
 
 
 def quantize(graph: GraphProto) -> None:
-    """Replace, in place, what is faster in 8 bits.
+    """Replace, in place, the nodes that are faster in 8 bits.
 
-    These are products with a constant matrix, and convolutions over time of many channels, without
-    groups, padding or dilation: the encoders of HuBERT, wav2vec2 and WavLM but for their first
-    layer. Inputs are rounded when they are known, all of a batch on one scale.
+    These are products with a constant matrix, and convolutions over time with many channels and
+    without groups, padding or dilation: all but the first layer of the convolutional encoders of
+    HuBERT, wav2vec2 and WavLM. Inputs are quantised at run time, with one scale per batch.
     """
     weights = {each.name: each for each in graph.initializer}
-    nodes, constants, known = [], [], {}
+    nodes, constants = [], []
+    known: dict[str, tuple[str, str, str]] = {}
     for node in graph.node:
         if _is_convolution(node, weights):
             made = _convolution(node, numpy_helper.to_array(weights[node.input[1]]))
@@ -44,17 +48,17 @@ def quantize(graph: GraphProto) -> None:
 
 
 def rounded(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A product's weights in 8 bits, a scale for each output, exact sums on every processor.
+    """Round a product's weights to 8 bits, with a scale per output, without overflow anywhere.
 
-    x86 processors without VNNI add the products of two neighbouring inputs in 16 bits with a sign:
-    255 × 128 is the most that they hold, so two weights of one sign share it.
+    x86 processors without VNNI add the products of two neighbouring inputs in signed 16 bits, which
+    hold at most 255 × 128: two neighbouring weights of the same sign must share that range.
 
     Args:
         matrix: (inputs, outputs) float32.
 
     Returns:
         Weights, int8 (inputs, outputs), and scales, float32 (outputs,): their product is `matrix`
-        but for rounding.
+        up to rounding.
     """
     first, second = matrix[0::2], matrix[1::2]
     first = first[: len(second)]
@@ -64,7 +68,7 @@ def rounded(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.round(matrix / scale).astype(np.int8), scale
 
 
-def _attributes(node: NodeProto) -> dict[str, object]:
+def _attributes(node: NodeProto) -> dict[str, Any]:
     return {each.name: helper.get_attribute_value(each) for each in node.attribute}
 
 
@@ -86,8 +90,8 @@ def _is_convolution(node: NodeProto, weights: dict[str, TensorProto]) -> bool:
     return plain and len(shape) == 3 and shape[1] >= FEWEST_CHANNELS and "strides" in found
 
 
-class _Made:
-    """Nodes and constants that stand for one node, named after it."""
+class _Replacement:
+    """The nodes and constants that replace one node, named after it."""
 
     def __init__(self, node: NodeProto) -> None:
         self.name = node.name or node.output[0]
@@ -99,43 +103,47 @@ class _Made:
         return self.constants[-1].name
 
     def add(self, kind: str, inputs: list[str], outputs: int = 1, **attributes: object):
-        """Add a node; return the name of its output, or of each."""
+        """Add a node; return the name of its output, or a list of names if there are several."""
         label = f"{self.name}_{len(self.nodes)}_{kind}"
         names = [f"{label}_{number}" for number in range(outputs)]
         self.nodes.append(helper.make_node(kind, inputs, names, label, **attributes))
         return names[0] if outputs == 1 else names
 
     def multiply(self, rows: str, scale: str, zero: str, matrix: np.ndarray) -> str:
-        """Add 8-bit `rows` times `matrix`, in float; ONNX Runtime makes one node of these."""
-        weight, scales = rounded(matrix)
-        weight, scales = self.constant("weight", weight), self.constant("weight_scale", scales)
+        """Add 8-bit `rows` times `matrix`, as float; ONNX Runtime fuses these nodes into one."""
+        rounded_matrix, scale_of_outputs = rounded(matrix)
+        weight = self.constant("weight", rounded_matrix)
+        scales = self.constant("weight_scale", scale_of_outputs)
         zeros = self.constant("weight_zero", np.zeros(matrix.shape[1], np.int8))
         sums = self.add("MatMulInteger", [rows, weight, zero, zeros])
         floats = self.add("Cast", [sums], to=TensorProto.FLOAT)
         return self.add("Mul", [floats, self.add("Mul", [scale, scales])])
 
 
-def _product(node: NodeProto, matrix: np.ndarray, known: dict[str, list[str]]) -> _Made:
-    """What stands for a product.
+def _product(
+    node: NodeProto, matrix: np.ndarray, known: dict[str, tuple[str, str, str]]
+) -> _Replacement:
+    """Replace a product.
 
     Args:
-        known: of each input that is in 8 bits already, its rows, scale and zero; written to.
+        known: rows, scale and zero point of each input that is quantised already; updated.
     """
-    made, given = _Made(node), node.input[0]
+    made, given = _Replacement(node), node.input[0]
     if given not in known:
         known[given] = made.add("DynamicQuantizeLinear", [given], 3)
-    made.multiply(*known[given], matrix)
+    rows, scale, zero = known[given]
+    made.multiply(rows, scale, zero, matrix)
     return made
 
 
-def _convolution(node: NodeProto, kernel: np.ndarray) -> _Made:
-    """What stands for a convolution over time.
+def _convolution(node: NodeProto, kernel: np.ndarray) -> _Replacement:
+    """Replace a convolution over time.
 
     Args:
         kernel: (outputs, channels, width) float32.
     """
     outputs, _, width = kernel.shape
-    made = _Made(node)
+    made = _Replacement(node)
     transposed = made.add("Transpose", [node.input[0]], perm=[0, 2, 1])
     rows, scale, zero = made.add("DynamicQuantizeLinear", [transposed], 3)
     axis = made.constant("axis", np.array([1]))
@@ -143,7 +151,7 @@ def _convolution(node: NodeProto, kernel: np.ndarray) -> _Made:
     parts = []
     for at in range(width):
         start = made.constant(f"start_{at}", np.array([at]))
-        end = made.constant(f"end_{at}", np.array([at + 1 - width or _END]))  # all of one length
+        end = made.constant(f"end_{at}", np.array([at + 1 - width or _END]))  # of equal lengths
         parts.append(made.add("Slice", [rows, start, end, axis, stride]))
     windows = made.add("Concat", parts, axis=2)
     matrix = kernel.transpose(2, 1, 0).reshape(-1, outputs)

@@ -1,4 +1,4 @@
-"""ONNX: the classifier for runtimes without PyTorch, in float32 and with 8-bit matrix products."""
+"""Export the classifier to ONNX, in float32 and in 8 bits, for runtimes without PyTorch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from genrepro.export import int8
+from genrepro.model.crop import FIXED_LENGTH
 
 
 class _Logits(nn.Module):
-    """A classifier whose output is the logits alone, as ONNX wants it."""
+    """A classifier that returns only its logits: an ONNX graph has tensors as outputs."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -30,18 +31,18 @@ class _Logits(nn.Module):
 
 
 def export(model: PreTrainedModel, example: np.ndarray, path: Path) -> None:
-    """Write `model` as ONNX with one input, named as transformers names it, and output `logits`.
+    """Write `model` as ONNX; its input has the name that transformers uses, its output is `logits`.
 
     Args:
         example: features of one segment, (samples,) or (frames, bins) or (bins, frames). The batch
-            is free; so is the length, for a backbone that hears waveforms of any length.
+            size is dynamic; so is the length, unless the backbone has a fixed number of positions.
     """
     batch = torch.from_numpy(np.stack([example, example]).astype(np.float32))
     free = {0: torch.export.Dim.DYNAMIC}
-    if example.ndim == 1:
+    if model.config.model_type not in FIXED_LENGTH:
         free[1] = torch.export.Dim.DYNAMIC
     with _plain_attention(model), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about PyTorch's own internals, nothing to act on
+        warnings.simplefilter("ignore")  # about PyTorch's internals
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
             _Logits(model).eval(),
@@ -59,7 +60,7 @@ def export(model: PreTrainedModel, example: np.ndarray, path: Path) -> None:
 
 @contextlib.contextmanager
 def _plain_attention(model: PreTrainedModel) -> Iterator[None]:
-    """PyTorch's fused attention is exported with a search for NaN, which a clip never has."""
+    """Switch to eager attention: the fused one is exported with checks for NaN, which cost time."""
     usual = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
@@ -69,7 +70,7 @@ def _plain_attention(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop the exporter's stack traces: they hold paths of the machine that exported."""
+    """Remove the exporter's stack traces, which contain paths of this machine."""
     del model.metadata_props[:]
     for node in [*model.graph.node, *(node for each in model.functions for node in each.node)]:
         del node.metadata_props[:]
@@ -83,9 +84,9 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def quantize(source: Path, target: Path) -> None:
-    """Write a copy whose matrix products, and convolutions that can be such, are in 8 bits.
+    """Write a copy with matrix products, and the convolutions that can be one, in 8 bits.
 
-    The head's last product stays in float32, as do other convolutions: they gain no time.
+    The head's last product and the other convolutions stay in float32: 8 bits would save no time.
     """
     model = onnx.load(source)
     int8.quantize(model.graph)
@@ -93,7 +94,7 @@ def quantize(source: Path, target: Path) -> None:
 
 
 def session(path: Path, threads: int = 0) -> InferenceSession:
-    """Open an ONNX file on the CPU; `threads` 0 means all cores."""
+    """Open an ONNX file on the CPU; 0 threads means all cores."""
     options = SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -101,6 +102,6 @@ def session(path: Path, threads: int = 0) -> InferenceSession:
 
 
 def logits(opened: InferenceSession, batch: np.ndarray) -> np.ndarray:
-    """Classify a batch of features of equal shape: (batch, …) to (batch, labels), float32."""
+    """Classify a batch of features of equal shape, (batch, …); returns float32 (batch, labels)."""
     name = opened.get_inputs()[0].name
     return opened.run(["logits"], {name: batch.astype(np.float32)})[0]

@@ -78,7 +78,7 @@ class Head:
 
     def vectors(self, segments: Segments) -> np.ndarray:
         """(segments, channels) float64: what the head hears of each segment."""
-        outputs = (segments[row][0].astype(np.float64) for row in range(len(segments)))
+        outputs = (segments.features(row).astype(np.float64) for row in range(len(segments)))
         means = np.stack([output.reshape(-1, output.shape[-1]).mean(axis=0) for output in outputs])
         if self._norm is None:
             return means

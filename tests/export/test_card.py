@@ -1,14 +1,12 @@
-"""The model card: its metadata as the Hub reads it, its tables as they were measured."""
+"""The model card: metadata as the Hub reads it, tables as they were measured."""
 
 from __future__ import annotations
 
 import copy
-import json
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -19,12 +17,11 @@ from genrepro.core.params import load
 from genrepro.export import card
 from tests.support.loopback_publish import LoopbackPublish, problems_of
 from tests.support.samples import ROOT
-from tools import results
 
 INTERVAL = {"low": 0.745, "high": 0.891}
 NONE = {"low": None, "high": None}
 FACTS = {
-    "metrics/data.json": {
+    "data": {
         "corpus": {
             "name": "gtzan",
             "title": "GTZAN genre collection",
@@ -39,7 +36,7 @@ FACTS = {
         "groups": 0,
         "skipped": [{"file": "jazz.00054.wav", "reason": "cannot be decoded"}],
     },
-    "metrics/labels.json": {
+    "labels": {
         "blues": {
             "clips": 10,
             "precision": 0.75,
@@ -55,7 +52,7 @@ FACTS = {
             "f1": None,
         },
     },
-    "metrics/split.json": {
+    "split": {
         "protocol": "course",
         "fold": 0,
         "clips": {"train": 800, "validation": 99, "test": 100},
@@ -63,7 +60,7 @@ FACTS = {
         "smallest_difference": None,
         "leaks": {"test": {"groups": 79, "titles": 19, "identical": 0, "near_identical": 2}},
     },
-    "metrics/test.json": {
+    "test": {
         "clips": 100,
         "accuracy": 0.83,
         "accuracy_interval": INTERVAL,
@@ -77,40 +74,30 @@ FACTS = {
         "temperature": 1.2345,
         "calibration_error_after_temperature": None,
     },
-    "metrics/validation.json": {"accuracy": 0.8, "loss": 0.7, "clips": 99, "epoch": 2},
-    "models/backbone/source.json": {
+    "validation": {"accuracy": 0.8, "loss": 0.7, "clips": 99, "epoch": 2},
+    "source": {
         "id": "ntu-spml/distilhubert",
         "revision": "fa87d96265d6b7af66e112faff6ff44df419cec9",
         "weights": {"model.safetensors": "0" * 64},
     },
-    "models/finetuned/preprocessor_config.json": {"sampling_rate": 16000, "segment_seconds": 30.0},
+    "extractor": {"sampling_rate": 16000, "segment_seconds": 30.0},
 }
 PARAMS = load(ROOT / "params.yaml")
-CURVES = {"train/loss": [2.1], "validation/loss": [1.9, 1.2], "validation/accuracy": [0.4, 0.8]}
+CURVES = [(2.1, 1.9, 0.4), (1.7, 1.2, 0.8)]
 
 
 @pytest.fixture
 def render(in_tmp):
-    """Write what the card reads, with changes, and return the card."""
+    """Render the card of FACTS, with changes."""
 
-    def of(change=lambda facts: None, params=PARAMS) -> ModelCard:
+    def of(change=lambda facts: None, params=PARAMS, curves=CURVES) -> ModelCard:
         facts = copy.deepcopy(FACTS)
         change(facts)
-        for name, content in facts.items():
-            write(Path(name), json.dumps(content))
-        for name, values in CURVES.items():
-            rows = [f"{step}\t{value}" for step, value in enumerate(values, start=1)]
-            text = "\n".join([f"step\t{name.rsplit('/', 1)[-1]}", *rows])
-            write(results.CURVES / f"{name}.tsv", text)
-        (in_tmp / "README.md").write_text(card.text(params))
+        text = card.text(params, card.Facts(**facts, curves=curves))
+        (in_tmp / "README.md").write_text(text)
         return ModelCard.load(in_tmp / "README.md")
 
     return of
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
 
 
 def table(text: str, heading: str) -> dict[str, list[str]]:
@@ -120,7 +107,7 @@ def table(text: str, heading: str) -> dict[str, list[str]]:
     return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows[2:]}
 
 
-def test_the_metadata_is_what_the_course_s_leaderboard_reads(render):
+def test_the_metadata_has_what_the_course_leaderboard_reads(render):
     data = render().data
     result = data.eval_results[0]
     assert result.dataset_type == "marsyas/gtzan"
@@ -132,13 +119,13 @@ def test_the_metadata_is_what_the_course_s_leaderboard_reads(render):
     assert (data.library_name, data.pipeline_tag) == ("transformers", "audio-classification")
 
 
-def test_the_metadata_says_what_was_measured(render):
+def test_the_metadata_holds_the_measured_values(render):
     values = {result.metric_type: result.metric_value for result in render().data.eval_results}
-    test = FACTS["metrics/test.json"]
+    test = FACTS["test"]
     assert values == {"accuracy": test["accuracy"], "f1": test["macro_f1"]}
 
 
-def test_the_metadata_survives_huggingface_hub_there_and_back(render):
+def test_the_metadata_survives_a_round_trip_through_huggingface_hub(render):
     data = render().data
     index = eval_results_to_model_index(data.model_name, data.eval_results)
     name, results = model_index_to_eval_results(index)
@@ -146,7 +133,7 @@ def test_the_metadata_survives_huggingface_hub_there_and_back(render):
     assert yaml.safe_load(data.to_yaml()) == data.to_dict()
 
 
-def test_huggingface_hub_has_the_card_validated(render):
+def test_the_hub_accepts_the_card(render):
     """In a process of its own: HF_ENDPOINT is read when huggingface_hub is imported."""
     render()
     hub = LoopbackPublish()
@@ -159,9 +146,9 @@ def test_huggingface_hub_has_the_card_validated(render):
     assert [problems_of(card) for card in hub.cards] == [[]]
 
 
-def test_the_tables_equal_what_was_measured(render):
+def test_the_tables_hold_the_measured_values(render):
     text = render().text
-    test, rows = FACTS["metrics/test.json"], table(text, "Result")
+    test, rows = FACTS["test"], table(text, "Result")
     for name, key in (("accuracy", "accuracy"), ("macro F1", "macro_f1")):
         assert float(rows[name][0]) == pytest.approx(test[key], abs=5e-5)
         assert rows[name][1] == "0.745 to 0.891"
@@ -171,53 +158,52 @@ def test_the_tables_equal_what_was_measured(render):
     assert labels["rock\\|pop"] == ["0", "–", "–", "no interval", "–"]
     assert table(text, "Training") == {
         "1": ["2.1000", "1.9000", "0.4000"],
-        "2": ["–", "1.2000", "0.8000"],
+        "2": ["1.7000", "1.2000", "0.8000"],
     }
 
 
-def test_what_is_undefined_is_a_dash_and_nothing_else(render):
+def test_undefined_values_are_dashes(render):
     text = render().content
     assert not re.search(r"\b(nan|None|inf|null|True|False)\b", text)
     assert "expected calibration error | – | no interval" in text
 
 
-def test_leaks_licence_and_limits_are_told(render):
+def test_leaks_licence_and_limits_are_reported(render):
     text = render().text
     assert "- 79 test clips share their artist" in text
-    assert "- 2 test clips hold the same recording" in text
+    assert "- 2 test clips are the same recording" in text
     assert "none is stated; commercial music" in text
     assert "1 files of the corpus could not be used" in text
-    assert "Who made a clip is not known" in text
+    assert "It is not known who made each clip" in text
 
 
-def test_a_folder_s_model_tells_no_path_and_claims_no_base(render):
+def test_a_local_backbone_reveals_no_path_and_names_no_base_model(render):
     def local(facts: dict) -> None:
-        facts["models/backbone/source.json"] = {
+        facts["source"] = {
             "id": "/home/ada/models/whisper-tiny-en",
             "revision": None,
             "weights": None,
         }
-        facts["metrics/data.json"]["corpus"] |= {"repo": None, "revision": None, "licence": None}
+        facts["data"]["corpus"] |= {"repo": None, "revision": None, "licence": None}
 
     made = render(local)
     assert made.data.base_model is None
     assert made.data.datasets is None
     assert made.data.model_name == "whisper-tiny-en-trained-gtzan"
     assert "/home/ada" not in made.content
-    assert "not known: find out" in made.text
+    assert "unknown: find out" in made.text
     assert "- learning_rate: 0.001" in made.text
     assert "scratch_learning_rate" not in made.text
 
 
-def test_a_probe_tells_its_penalty_and_nothing_of_epochs_and_rates(render, monkeypatch):
+def test_a_probe_reports_its_penalty_instead_of_epochs_and_rates(render):
     def probed(facts: dict) -> None:
-        chosen = facts["metrics/validation.json"]
+        chosen = facts["validation"]
         del chosen["epoch"]
         chosen["penalty"] = 31.622776601683793
 
-    monkeypatch.setattr(sys.modules[__name__], "CURVES", {n: v[:1] for n, v in CURVES.items()})
     train = PARAMS.train.model_copy(update={"probe": True, "freeze": "backbone", "layers": 1})
-    text = render(probed, PARAMS.model_copy(update={"train": train})).text
+    text = render(probed, PARAMS.model_copy(update={"train": train}), CURVES[:1]).text
     assert table(text, "Training") == {"31.6228": ["2.1000", "1.9000", "0.4000"]}
-    assert "the L2 penalty was chosen on" in text and "- layers: 1" in text
+    assert "The L2 penalty was chosen on" in text and "- layers: 1" in text
     assert "learning_rate" not in text and "Epoch" not in text

@@ -1,4 +1,4 @@
-"""The exported folder, as somebody loads it who has transformers and a reader of audio alone."""
+"""The exported folder, loaded with nothing but transformers and an audio reader."""
 
 from __future__ import annotations
 
@@ -11,66 +11,66 @@ import pytest
 
 from tests.support.pipeline_repo import Clone
 
-# What a person would write. It may import no more than this; run apart from the project.
-STRANGER = """
+# A user's program, run outside of the project; it needs nothing but these imports.
+PROGRAM = """
 import csv, json, sys
 import numpy, soundfile, torch
 from transformers import pipeline
 
 folder, predictions = sys.argv[1:]
 classifier = pipeline("audio-classification", model=folder)
-verdicts = {}
+scores = {}
 for row in csv.DictReader(open(predictions, encoding="utf-8")):
     samples, rate = soundfile.read(row["path"], dtype="float32")
     assert rate == classifier.feature_extractor.sampling_rate and samples.ndim == 1
     found = classifier(samples, top_k=None)
-    verdicts[row["clip"]] = {each["label"]: each["score"] for each in found}
+    scores[row["clip"]] = {each["label"]: each["score"] for each in found}
 assert not {"datasets", "dvc", "genrepro", "pandas"} & set(sys.modules)
-print(json.dumps(verdicts))
+print(json.dumps(scores))
 """
 
 
 @pytest.fixture(scope="module")
-def verdicts(repo) -> dict[str, dict[str, float]]:
-    """clip -> label -> probability, by transformers' pipeline on the audio files themselves."""
-    words = ["-I", "-c", STRANGER, "export", "data/predictions.csv"]
+def scores(repo) -> dict[str, dict[str, float]]:
+    """clip -> label -> probability, from transformers' pipeline on the audio files."""
+    words = ["-I", "-c", PROGRAM, "export", "data/predictions.csv"]
     return json.loads(repo.run(sys.executable, *words).stdout.splitlines()[-1])
 
 
-def test_transformers_pipeline_agrees_with_evaluate_on_every_test_clip(repo, verdicts):
+def test_the_transformers_pipeline_agrees_with_evaluate_on_every_test_clip(repo, scores):
     with (repo.path / "data/predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert set(verdicts) == {row["clip"] for row in rows}
+    assert set(scores) == {row["clip"] for row in rows}
     assert len(rows) >= 12
     for row in rows:
-        found = verdicts[row["clip"]]
+        found = scores[row["clip"]]
         assert max(found, key=found.get) == row["predicted"]
         for label, probability in found.items():
-            # evaluate heard the features in half precision
+            # evaluate reads the features in half precision
             assert probability == pytest.approx(float(row[f"p_{label}"]), abs=5e-3)
 
 
-def test_its_accuracy_is_that_of_metrics_test_json(repo, verdicts):
+def test_its_accuracy_is_that_of_metrics_test_json(repo, scores):
     clips = (repo.path / "data/clips.csv").read_text().splitlines()[1:]
     true = {line.split(",")[0]: line.split(",")[2] for line in clips}
-    right = sum(max(found, key=found.get) == true[clip] for clip, found in verdicts.items())
+    correct = sum(max(found, key=found.get) == true[clip] for clip, found in scores.items())
     test = json.loads((repo.path / "metrics/test.json").read_text())
-    assert round(right / len(verdicts), 6) == test["accuracy"]
+    assert round(correct / len(scores), 6) == test["accuracy"]
 
 
-def test_the_card_s_own_example_works(repo, tmp_path):
-    """The code block of the card, typed as it stands but for the folder and the file."""
+def test_the_example_on_the_card_works(repo, tmp_path):
+    """The code block of the card, with the folder and the file filled in."""
     card = (repo.path / "export/README.md").read_text()
     code = card.split("```python\n")[1].split("```")[0]
     clip = next((repo.path / "data/raw/low").iterdir())
     code = code.replace("path/to/this/folder", str(repo.path / "export"))
     code = code.replace("clip.wav", str(clip))
-    said = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
-    assert said.returncode == 0, said.stderr
-    assert said.stdout.count("'label'") == 3
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("'label'") == 3
 
 
-def test_the_folder_holds_nothing_but_the_model(repo):
+def test_the_folder_contains_the_model_and_nothing_else(repo):
     found = {path.relative_to(repo.path / "export").as_posix() for path in files(repo)}
     assert found == {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
     config = json.loads((repo.path / "export/config.json").read_text())

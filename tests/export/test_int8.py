@@ -1,4 +1,4 @@
-"""8-bit convolutions: what the float ones give but for rounding, and only where they fit."""
+"""8-bit products and convolutions equal the float ones up to rounding."""
 
 import numpy as np
 import onnx
@@ -38,7 +38,7 @@ def computed(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("width", "stride"), [(3, 2), (2, 2), (3, 1), (1, 1), (4, 3)])
 @pytest.mark.parametrize("length", [16, 17, 18, 101])
-def test_it_is_the_float_convolution_but_for_rounding(width, stride, length, bias):
+def test_it_equals_the_float_convolution_up_to_rounding(width, stride, length, bias):
     model = convolution((24, 32, width), bias, strides=[stride])
     x = np.random.default_rng(1).normal(0.5, 1, (2, 32, length)).astype(np.float32)
     expected = computed(model, x)
@@ -53,7 +53,7 @@ def test_it_is_the_float_convolution_but_for_rounding(width, stride, length, bia
 
 
 @pytest.mark.parametrize("inputs", [1, 2, 7, 96])
-def test_two_products_of_neighbours_fit_in_16_bits_and_use_them(inputs):
+def test_the_sum_of_two_neighbouring_products_just_fits_in_16_bits(inputs):
     matrix = np.random.default_rng(0).normal(0, 1, (inputs, 40)).astype(np.float32)
     matrix[:, 0] = 0
     weights, scales = rounded(matrix)
@@ -63,14 +63,14 @@ def test_two_products_of_neighbours_fit_in_16_bits_and_use_them(inputs):
 
 
 def largest_sum(weights: np.ndarray) -> int:
-    """Of the products of two neighbouring inputs, each from 0 to 255, or of one: its size."""
+    """The largest sum of the products of two neighbouring inputs, each from 0 to 255."""
     weights = weights.astype(int)
     first, second = weights[0::2], weights[1::2]
     pairs = np.abs(first[: len(second)] + second).max(initial=0)
     return 255 * max(pairs, np.abs(weights).max())
 
 
-def test_two_neighbours_of_opposite_signs_have_all_8_bits_each():
+def test_two_neighbours_of_opposite_signs_use_all_8_bits():
     weights, _ = rounded(np.array([[1.0], [-1.0]], np.float32))
     assert weights.ravel().tolist() == [127, -127]
 
@@ -86,7 +86,7 @@ def test_two_neighbours_of_opposite_signs_have_all_8_bits_each():
     ],
     ids=["one channel", "groups", "padding", "dilation", "images"],
 )
-def test_what_does_not_fit_stays_as_it_is(shape, attributes):
+def test_other_convolutions_stay_unchanged(shape, attributes):
     model = convolution(shape, **attributes)
     before = model.SerializeToString()
     quantize(model.graph)

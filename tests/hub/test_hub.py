@@ -1,4 +1,4 @@
-"""The Hub's protocol, spoken by a server on this machine to the real huggingface_hub and datasets.
+"""The real huggingface_hub and datasets against a server here that speaks the Hub's protocol.
 
 Everything runs in subprocesses, since HF_ENDPOINT is read when they are imported; each does several
 things, since importing them takes seconds.
@@ -26,15 +26,16 @@ import json, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from genrepro import pretrained
-from genrepro.params import Model
-from genrepro.runtime import PipelineError, staged
+from genrepro.core.errors import PipelineError
+from genrepro.core.files import atomic_output
+from genrepro.core.params import Model
 
 def attempt(asked):
     start = time.perf_counter()
     repo, _, revision = asked.partition("@")
     model = Model(id=repo, revision=revision or None, allow_pickle=False)
     try:
-        with staged(Path("fetched") / repo.replace("/", "-")) as folder:
+        with atomic_output(Path("fetched") / repo.replace("/", "-")) as folder:
             pretrained.take(model, folder)
         said = "fetched"
     except PipelineError as error:
@@ -49,15 +50,16 @@ with ThreadPoolExecutor(20) as pool:
 GATHER = """
 import json, sys
 from pathlib import Path
-from genrepro import corpus
-from genrepro.params import Data
-from genrepro.runtime import PipelineError, staged
+from genrepro.core.errors import PipelineError
+from genrepro.core.files import atomic_output
+from genrepro.core.params import Data
+from genrepro.corpus import gather
 
 said = {}
 for name in sys.argv[1:]:
     try:
-        with staged(Path("gathered")) as raw:
-            corpus.gather(Data(corpus=name, facts=None, name_pattern=None), raw)
+        with atomic_output(Path("gathered")) as raw:
+            gather.gather(Data(corpus=name, facts=None, name_pattern=None), raw)
         said[name] = "gathered"
     except PipelineError as error:
         said[name] = str(error)
@@ -68,8 +70,9 @@ print(json.dumps(said))
 # Runs the stages on the command line one after another: what they import is imported once.
 RUN_STAGES = """
 import importlib, sys
+from genrepro.core.params import load
 for name in sys.argv[1:]:
-    importlib.import_module(f"stages.{name}").main()
+    importlib.import_module(f"stages.{name}").main(load())
 """
 
 
@@ -87,6 +90,7 @@ def place(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("place")
     shutil.copytree(ROOT / "corpora" / "gtzan", place / "corpora" / "wrong")
     shutil.copytree(ROOT / "corpora" / "gtzan", place / "corpora" / "gtzan")
+    shutil.copy(ROOT / "dvc.yaml", place)  # stages resume by what it declares
     (place / "backbones").mkdir()
     shutil.copy(ROOT / "backbones" / "revisions.yaml", place / "backbones")
     card = yaml.safe_load((place / "corpora/gtzan/corpus.yaml").read_text())
@@ -102,7 +106,7 @@ def clips_of(place: Path) -> dict[str, dict[str, str]]:
 
 def test_gtzan_comes_from_the_hub_and_then_from_the_cache(hub, place):
     write_params(place)
-    done = python(place, hub.url, "-m", "stages.fetch_data")
+    done = python(place, hub.url, "-m", "stages", "fetch_data")
     assert done.returncode == 0, done.stderr
     clips = clips_of(place)
     assert len(clips) == 9
@@ -111,14 +115,14 @@ def test_gtzan_comes_from_the_hub_and_then_from_the_cache(hub, place):
     assert clips["jazz.00001"]["path"] == "data/raw/jazz/jazz.00001.wav"
     assert float(clips["jazz.00001"]["seconds"]) == pytest.approx(0.3, abs=0.001)
     report = json.loads((place / "metrics/data.json").read_text())
-    aside = {entry["file"]: entry["reason"] for entry in report["skipped"]}
-    assert len(aside) == 10
-    assert "hidden" in aside["genres/blues/._blues.00000.wav"]
-    assert "decoded" in aside["genres/jazz/jazz.00054.wav"]
+    skipped = {entry["file"]: entry["reason"] for entry in report["skipped"]}
+    assert len(skipped) == 10
+    assert "hidden" in skipped["genres/blues/._blues.00000.wav"]
+    assert "decoded" in skipped["genres/jazz/jazz.00054.wav"]
 
     before, asked = files_of(place / "data"), hub.asked.total()
     shutil.rmtree(place / "data")
-    done = python(place, hub.url, "-m", "stages.fetch_data", HF_HUB_OFFLINE="1")
+    done = python(place, hub.url, "-m", "stages", "fetch_data", HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     assert files_of(place / "data") == before
     assert hub.asked.total() == asked
@@ -126,7 +130,7 @@ def test_gtzan_comes_from_the_hub_and_then_from_the_cache(hub, place):
 
 def test_distilhubert_comes_from_the_hub_and_loads_without_it(hub, place):
     write_params(place)
-    done = python(place, hub.url, "-m", "stages.fetch_model")
+    done = python(place, hub.url, "-m", "stages", "fetch_model")
     assert done.returncode == 0, done.stderr
     folder = place / "models/backbone"
     assert set(files_of(folder)) == {
@@ -140,7 +144,7 @@ def test_distilhubert_comes_from_the_hub_and_loads_without_it(hub, place):
     assert source["weights"] == {"model.safetensors": files_of(folder)["model.safetensors"]}
 
     asked = hub.asked.total()
-    again = python(place, hub.url, "-m", "stages.fetch_model", HF_HUB_OFFLINE="1")
+    again = python(place, hub.url, "-m", "stages", "fetch_model", HF_HUB_OFFLINE="1")
     assert again.returncode == 0, again.stderr
     assert json.loads((folder / "source.json").read_text()) == source
     assert hub.asked.total() == asked
@@ -163,7 +167,7 @@ def words_card(place: Path, name: str, **changes: object) -> str:
 
 def test_a_card_of_a_few_lines_reads_a_parquet_dataset(hub, place):
     write_params(place, corpus=words_card(place, "words"))
-    done = python(place, hub.url, "-m", "stages.fetch_data")
+    done = python(place, hub.url, "-m", "stages", "fetch_data")
     assert done.returncode == 0, done.stderr
     clips = clips_of(place)
     assert len(clips) == 14
@@ -180,7 +184,7 @@ def test_a_card_of_a_few_lines_reads_a_parquet_dataset(hub, place):
     assert not any("other/" in path for path in hub.asked if path.startswith("GET"))
 
     before = files_of(place / "data")
-    done = python(place, hub.url, "-m", "stages.fetch_data", HF_HUB_OFFLINE="1")
+    done = python(place, hub.url, "-m", "stages", "fetch_data", HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     assert files_of(place / "data") == before
 
@@ -223,16 +227,16 @@ def test_a_parquet_card_that_does_not_fit(hub, place):
 
 def test_a_wrong_checksum_in_the_card_leaves_the_last_good_data(hub, place):
     write_params(place)
-    assert python(place, hub.url, "-m", "stages.fetch_data").returncode == 0
+    assert python(place, hub.url, "-m", "stages", "fetch_data").returncode == 0
     before = files_of(place / "data")
     write_params(place, corpus="corpora/wrong")
-    one_sentence(python(place, hub.url, "-m", "stages.fetch_data"), "sha256", "marsyas/gtzan")
+    one_sentence(python(place, hub.url, "-m", "stages", "fetch_data"), "sha256", "marsyas/gtzan")
     assert files_of(place / "data") == before
 
 
 EXPECTED = {
-    "fails/401": "no model fails/401",
-    "fails/403": "forbids access",
+    "fails/401": "does not accept this token",
+    "fails/403": "does not let you read fails/403",
     "fails/404": "no model fails/404",
     "fails/429": "again in 3600 s",
     "fails/429-once": "fetched",
@@ -244,12 +248,12 @@ EXPECTED = {
     "fails/cut-once": "fetched",
     "fails/wrong": "checksum",
     "fails/not-a-hub": "does not answer as a Hub",
-    "someone/nobody": "no folder someone/nobody is here, and the Hub has no model",
+    "someone/nobody": "there is no folder someone/nobody, and the Hub has no model",
     "ntu-spml/distilhubert@branch": "no revision 'branch'",
     "someone/pickled": "model.allow_pickle",
     "someone/torn": "is damaged",
     "someone/text": "sampling_rate",
-    "backbones/no/such": "no folder backbones/no/such",
+    "backbones/no/such": "there is no folder backbones/no/such",
 }
 
 
@@ -265,14 +269,14 @@ def test_a_hub_that_fails_ends_in_one_sentence_or_a_good_download(hub, tmp_path)
     assert time.perf_counter() - start < 60
     fetched = {path.name for path in (tmp_path / "fetched").iterdir()}
     assert fetched == {"fails-429-once", "fails-500-once", "fails-cut-once"}
-    assert any(asked != "bytes=0-" for asked in hub.ranges), "a cut download begins anew"
+    assert any(asked != "bytes=0-" for asked in hub.ranges), "a cut download did not resume"
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path):
     write_params(tmp_path)
-    done = python(tmp_path, "http://127.0.0.1:9", "-m", "stages.fetch_model")
+    done = python(tmp_path, "http://127.0.0.1:9", "-m", "stages", "fetch_model")
     one_sentence(done, "cannot be reached", "127.0.0.1")
-    done = python(tmp_path, "http://127.0.0.1:9", "-m", "stages.fetch_model", HF_HUB_OFFLINE="1")
+    done = python(tmp_path, "http://127.0.0.1:9", "-m", "stages", "fetch_model", HF_HUB_OFFLINE="1")
     one_sentence(done, "HF_HUB_OFFLINE")
     assert not (tmp_path / "models" / "backbone").exists()
 

@@ -1,8 +1,10 @@
-"""`dvc repro` for real: what runs, what does not run again, and what is said when it cannot."""
+"""`dvc repro` for real: what runs, what does not run again, and what an error leaves behind."""
 
 from __future__ import annotations
 
 import json
+import re
+import resource
 import shutil
 import time
 
@@ -10,7 +12,8 @@ import pytest
 import yaml
 
 from tests.support import pipeline_repo
-from tests.support.pipeline_repo import STAGES, Clone, ran
+from tests.support.pipeline_repo import STAGES, WORKERS, Clone, ran
+from tests.support.torture_place import tree_sha256
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +23,7 @@ def spare(repo, tmp_path_factory) -> Clone:
 
 
 def test_everything_runs_once_and_then_nothing_does(repo):
-    assert ran((repo.path.parent / "said").read_text()) == STAGES
+    assert ran((repo.path.parent / "log").read_text()) == STAGES
     start = time.perf_counter()
     again = repo.dvc("repro")
     assert time.perf_counter() - start < 10  # 3 s on two idle cores
@@ -54,6 +57,37 @@ def test_a_parameter_affects_the_stages_that_read_it(spare, change):
     (spare.path / "params.yaml").write_text(before)
 
 
+CHANGED_BY = {
+    "genrepro/core/errors.py": [],
+    "genrepro/core/stage.py": [],
+    "stages/__main__.py": [],
+    "genrepro/corpus/gather.py": ["fetch_data"],
+    "genrepro/hub/client.py": ["fetch_data", "fetch_model"],
+    "genrepro/pretrained.py": ["fetch_model"],
+    "genrepro/audio.py": ["fetch_data", "encode"],
+    "genrepro/splits/audit.py": ["prepare"],
+    "genrepro/encoding/store.py": ["encode", "train", "evaluate", "export"],
+    "genrepro/model/backbone.py": ["train", "evaluate", "export"],
+    "genrepro/training/fine_tune.py": ["train"],
+    "genrepro/evaluation/scoring.py": ["evaluate"],
+    "genrepro/export/onnx.py": ["export"],
+    "stages/train.py": ["train"],
+    "tools/results.py": [],
+    "docs/scaling.md": [],
+    "README.md": [],
+}
+
+
+@pytest.mark.parametrize("file", CHANGED_BY)
+def test_a_changed_line_reruns_the_stages_of_its_room(spare, file):
+    """Those that change by themselves; test_dag.py has the stages that follow."""
+    path = spare.path / file
+    before = path.read_bytes()
+    path.write_bytes(before + b"# another line\n")
+    assert spare.changed() == CHANGED_BY[file]
+    path.write_bytes(before)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "target", "rerun"),
     [
@@ -67,6 +101,33 @@ def test_a_change_reruns_what_it_affects_and_no_more(repo, tmp_path, key, value,
     changed.set(**{key: value})
     assert ran(changed.dvc("repro", *target)) == rerun
     assert ran(changed.dvc("repro", *target)) == []
+
+
+def test_a_refused_parameter_deletes_nothing_and_says_how_to_restore_it(repo, tmp_path):
+    clone = repo.copy(tmp_path / "repo")
+    clone.env = WORKERS | {"PYTHONPROFILEIMPORTTIME": "1"}
+    before = contents(clone)
+    spent = cpu_seconds()
+    refused = clone.run("dvc", "exp", "run", "-S", "train.batch_size=3", ok=False)
+    assert cpu_seconds() - spent < 20  # 4 s on an idle core, most of them DVC's own
+    assert refused.returncode != 0
+    assert not re.search(r"\|\s+(torch|numpy|transformers)$", refused.stderr, re.MULTILINE)
+    assert "train: effective_batch_size (8) must be a multiple of batch_size (3)" in refused.stderr
+    assert "git restore params.yaml" in refused.stderr and "Traceback" not in refused.stderr
+    assert contents(clone) == before
+    assert clone.git("status", "--porcelain") == " M params.yaml\n"
+    clone.git("restore", "params.yaml")
+    assert clone.changed() == []
+
+
+def contents(clone: Clone) -> dict[str, str]:
+    folders = ("models/finetuned", "metrics", "data/encoded", "export")
+    return {name: tree_sha256(clone.path / name) for name in folders}
+
+
+def cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_an_experiment_is_run_shown_and_compared(repo, tmp_path):

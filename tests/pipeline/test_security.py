@@ -1,4 +1,4 @@
-"""No pickle, no foreign code, no token in what is written or printed."""
+"""No pickle is loaded, no foreign code is run, and no token is written or printed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.samples import tiny_backbone
+from tests.support.samples import ROOT, tiny_backbone
 
-ROOT = Path(__file__).parents[2]
 TOKEN = "hf_PlantedInTheEnvironmentAsASecret"
 SOURCES = sorted(
     file for room in ("genrepro", "stages", "tools") for file in (ROOT / room).rglob("*.py")
@@ -121,7 +120,7 @@ def test_a_corpus_folder_s_code_is_not_run(in_tmp, tone_corpus):
 
 
 def test_a_token_in_the_environment_is_in_no_file_and_in_no_line(in_tmp, tone_corpus):
-    """The stages that have to do with the Hub; test_hub.py plants one where the Hub answers."""
+    """The stages that use the Hub; test_hub.py plants one where the Hub answers."""
     import yaml
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -134,7 +133,7 @@ def test_a_token_in_the_environment_is_in_no_file_and_in_no_line(in_tmp, tone_co
             given = {"HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT)}
             given |= {"HF_ENDPOINT": f"http://user:{TOKEN}@127.0.0.1:9", "HF_HOME": "hf"}
             done = subprocess.run(
-                [sys.executable, "-m", f"stages.{stage}"],
+                [sys.executable, "-m", "stages", stage],
                 env=os.environ | given,
                 capture_output=True,
                 text=True,

@@ -1,6 +1,6 @@
-"""A Hub on this machine: as much of its protocol as huggingface_hub and datasets ask for.
+"""A Hub on this machine: as much of its protocol as huggingface_hub and datasets use.
 
-Repositories are dicts of files at one commit. Large files are answered as the real Hub does: a
+Repositories are dicts of files at one commit. Large files are served as the real Hub does: by a
 redirect to another host, with the file's SHA-256 and size in headers. A repository named
 `fails/<how>` fails on purpose; see `FAILURES`.
 """
@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 LARGE = 10_000  # bytes; above, a file is in large-file storage
 PIECE = 1_000_000  # bytes of a body that are sent at once
 FAILURES = {
-    "401": "asks for a login, as the Hub does where a repository is private or is not",
+    "401": "refuses the token",
     "403": "forbids",
     "404": "not found",
     "429": "asks to wait for an hour",
@@ -28,7 +28,7 @@ FAILURES = {
     "gated": "asks to accept terms",
     "hang": "does not answer",
     "cut": "sends half of each large file, and no more",
-    "cut-once": "does so the first time, then goes on where it stopped",
+    "cut-once": "does so the first time, then resumes where it stopped",
     "wrong": "sends other bytes than its checksum says, as many of them",
     "not-a-hub": "answers with a web page",
 }
@@ -37,10 +37,10 @@ FAILURES = {
 class LoopbackHub:
     """Serves until `close`; `url` is for HF_ENDPOINT.
 
-    `asked` counts requests by method and path, `tokens` holds what came as authorization, by the
-    name of the host that it came to, `ranges` what was asked for of large files, and `sent` counts
-    the bytes of their bodies. With `hold_after`, a body pauses after so many bytes. Large files of
-    the repositories in `xet` also say where Xet has them, though nobody answers there.
+    `asked` counts requests by method and path, `tokens` holds each authorization header with the
+    name of the host that it was sent to, `ranges` the ranges requested of large files, and `sent`
+    counts the bytes of their bodies. With `hold_after`, a body pauses after so many bytes. Large
+    files of the repositories in `xet` also name an address for Xet, where nobody answers.
     """
 
     def __init__(self) -> None:
@@ -94,6 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if parts[0] == "cdn":
             self._send_blob(parts[1], "/".join(parts[2:]))
+        elif parts[0] == "api" and len(parts) < 4:
+            self._error(404, "", "not of a repository")
         elif parts[0] == "api":
             kind, owner, name, *rest = parts[1:]
             self._api(kind, f"{owner}/{name}", rest)
@@ -174,6 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
         if first:
             headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
         times = self.hub.asked[f"GET /cdn/{owner_key}/{name}"]
+        if how == "cut" and first:
+            content = content[: first + 1]  # of which half is nothing
         cut = how == "cut" or (how == "cut-once" and times == 1)
         self._send(206 if first else 200, content[first:], headers, cut)
 

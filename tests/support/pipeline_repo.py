@@ -23,7 +23,7 @@ PITCHES = {"low": 110.0, "middle": 440.0, "high": 1760.0}
 CORPUS = "tones"
 STAGES = ["fetch_data", "fetch_model", "prepare", "encode", "train", "evaluate", "export"]
 WORKERS = {"GENREPRO_WORKERS": "2"}
-MADE = ("dvc.lock", "metrics", "data", "models", "export")  # by another corpus than the tones
+RESULTS = ("dvc.lock", "metrics", "data", "models", "export")  # of another corpus
 SMALL = {
     "data.corpus": CORPUS,
     "model.id": "backbones/tiny-ast",
@@ -63,12 +63,12 @@ class Clone:
 
     def start(self, log: Path, *command: str) -> subprocess.Popen[bytes]:
         """Start a command here, in a process group of its own; what it prints goes to `log`."""
-        with log.open("wb") as said:
+        with log.open("wb") as printed:
             return subprocess.Popen(
                 command,
                 cwd=self.path,
                 env=self.environment(),
-                stdout=said,
+                stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -104,7 +104,7 @@ class Clone:
         return [stage for stage in STAGES if stage in status]
 
     def queue(self) -> list[str]:
-        """What each queued experiment has come to: Queued, Running, Failed or Success."""
+        """The status of each queued experiment: Queued, Running, Failed or Success."""
         with Repo(str(self.path)) as repo:
             return [task["status"] for task in repo.experiments.celery_queue.status()]
 
@@ -114,7 +114,7 @@ class Clone:
 
 
 def hashes(lock: str) -> dict[str, str]:
-    """Path -> hash of all that a dvc.lock has, but for measured seconds."""
+    """Path -> hash of every output in a dvc.lock, except metrics/speed."""
     return {
         out["path"]: out["md5"]
         for stage in yaml.safe_load(lock)["stages"].values()
@@ -141,7 +141,7 @@ def tones(folder: Path) -> None:
 
 
 def clone(target: Path, **params: object) -> Clone:
-    """A repository of its own with this working copy's files, the tones and one commit."""
+    """A new repository with this working copy's files, the tones and one commit."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -151,7 +151,7 @@ def clone(target: Path, **params: object) -> Clone:
     )
     for name in filter(None, listed.stdout.split("\0")):
         source = ROOT / name
-        if name.split("/")[0] not in MADE and source.is_file():
+        if name.split("/")[0] not in RESULTS and source.is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target / name)
     tones(target / CORPUS)
@@ -167,18 +167,18 @@ def clone(target: Path, **params: object) -> Clone:
 def reproduced(factory: pytest.TempPathFactory) -> Clone:
     """A clone after `dvc repro`, with its results committed: made once for all test processes.
 
-    To look at; what changes it takes a `copy`.
+    Only to read from; a test that changes it takes a `copy`.
     """
     home = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        home = home.parent  # the processes' folders lie in it
+        home = home.parent  # which holds the folders of all processes
     home = home / "reproduced"
     with FileLock(f"{home}.lock"):
         done = Clone(home / "repo", WORKERS)
-        if not (home / "said").exists():
+        if not (home / "log").exists():
             made = clone(done.path)
             made.env = WORKERS
-            said = made.dvc("repro")
-            made.commit("What dvc repro made of it")
-            (home / "said").write_text(said)
+            printed = made.dvc("repro")
+            made.commit("The results of dvc repro")
+            (home / "log").write_text(printed)
         return done

@@ -1,4 +1,4 @@
-"""The app's page and what its buttons do, with results and without; no browser is started."""
+"""The app's page and its controls, with and without results; no browser is started."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def export(tmp_path_factory):
 
 @pytest.fixture
 def finished(in_tmp, export):
-    """A folder in which a run was finished."""
+    """A folder with a finished run."""
     write_results(in_tmp)
     for path in sounds.results.clips()["path"]:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -30,12 +30,12 @@ def finished(in_tmp, export):
     return in_tmp
 
 
-def said(update: dict) -> str:
-    """What a notice says, or nothing where it is hidden."""
+def shown(update: dict) -> str:
+    """The text of a notice, empty if it is hidden."""
     return update["value"] if update["visible"] else ""
 
 
-def test_the_page_asks_nothing_of_the_network():
+def test_the_page_needs_no_network():
     built = page.build()
     assert isinstance(built, gr.Blocks) and not built.analytics_enabled
     fonts = [*page.LOOK["theme"]._font, *page.LOOK["theme"]._font_mono]
@@ -45,79 +45,79 @@ def test_the_page_asks_nothing_of_the_network():
         assert f'"{tab}"' in config
 
 
-def test_listening_chooses_by_label_and_part(finished):
+def test_clips_are_chosen_by_label_and_split(finished):
     assert page.label_choices()["choices"] == ["any", "007", "NA", "hum"]
     notice, *players = page.listen("NA", "test")
-    assert said(notice) == ""
+    assert shown(notice) == ""
     captions, files = players[::2], players[1::2]
     assert [caption["value"] for caption in captions] == ["**NA** · test"] * 4
     assert all(Path(file["value"]).parent.name == "NA" for file in files)
     assert len({file["value"] for file in files}) == 4
     notice, *players = page.listen("hum", "train")
-    assert said(notice) == "No clip of label hum is in part train."
+    assert shown(notice) == "There is no hum clip in the train split."
     assert not any(player["visible"] for player in players)
 
 
 def test_a_sound_is_classified_and_a_long_one_over_time(finished):
     soundfile.write("long.wav", tone(440, 5.0), RATE)
-    notice, probabilities, words, picture = page.classify("long.wav")
-    assert said(notice) == "" and words == "5.0 s heard in 5 segments."
+    notice, probabilities, note, picture = page.classify("long.wav")
+    assert shown(notice) == "" and note == "5.0 s, in 5 segments."
     assert sum(probabilities.values()) == pytest.approx(1)
     assert picture["visible"]
-    *_, words, picture = page.classify(page.random_test_clip()[1])
-    assert words == "1.0 s heard in 1 segment." and not picture["visible"]
+    *_, note, picture = page.classify(page.random_test_clip()[1])
+    assert note == "1.0 s, in 1 segment." and not picture["visible"]
     Path("noise.wav").write_bytes(b"no sound")
     notice, *_ = page.classify("noise.wav")
-    assert said(notice).startswith("This sound cannot be classified: cannot be decoded")
-    assert said(page.classify(None)[0]) == said(page.no_model()) == ""
+    assert shown(notice).startswith("This sound cannot be classified: cannot be decoded")
+    assert shown(page.classify(None)[0]) == shown(page.no_model()) == ""
 
 
-def test_mistakes_come_with_player_picture_and_probabilities(finished):
+def test_a_mistake_has_player_picture_and_probabilities(finished):
     notice, content, choice = page.mistakes()
-    assert said(notice) == "" and content["visible"]
+    assert shown(notice) == "" and content["visible"]
     assert choice["choices"] == [
-        ("NA heard as hum, 0.80 (c10)", "c10"), ("007 heard as NA, 0.80 (c11)", "c11")
+        ("NA predicted as hum, 0.80 (c10)", "c10"), ("007 predicted as NA, 0.80 (c11)", "c11")
     ]  # fmt: skip
     notice, caption, path, picture, probabilities = page.mistake(choice["value"])
-    assert caption == "**c10** is **NA**, heard as **hum** · band"
+    assert caption == "**c10** is **NA**, predicted as **hum** · band"
     assert path == "data/raw/NA/c10.wav" and len(picture.axes) == 2
     assert probabilities == {"hum": 0.8, "NA": 0.1, "007": 0.1}
     Path(path).write_bytes(b"")
-    assert "empty file. `dvc repro -f fetch_data`" in said(page.mistake("c10")[0])
+    assert "(empty file): type `dvc repro -f fetch_data`" in shown(page.mistake("c10")[0])
     Path(path).unlink()
-    assert "c10.wav" in said(page.mistake("c10")[0])
+    assert "c10.wav" in shown(page.mistake("c10")[0])
 
 
-def test_the_run_is_told_in_a_line_and_in_a_table(finished):
+def test_the_run_has_a_headline_and_a_table(finished):
     assert sounds.headline().startswith("**Hums**: 12 clips, 1 labels. Test accuracy **0.833**")
     known = json.loads(Path("metrics/data.json").read_text())
     known["corpus"] |= {"title": None, "name": "hums"}  # a folder without a card
     Path("metrics/data.json").write_text(json.dumps(known))
     assert sounds.headline().startswith("**hums**: 12 clips")
-    notice, merit, *figures = page.runs(["curves", "confusion", "recall", "reliability"])
-    assert said(notice) == "" and all(figure["visible"] for figure in figures)
-    assert "| **test accuracy** | 0.833 | 0.500 to 0.950 |" in merit["value"]
-    assert "| validation accuracy, epoch 2 | 0.900 | |" in merit["value"]
+    notice, metrics, *figures = page.runs(["curves", "confusion", "recall", "reliability"])
+    assert shown(notice) == "" and all(figure["visible"] for figure in figures)
+    assert "| **test accuracy** | 0.833 | 0.500 to 0.950 |" in metrics["value"]
+    assert "| validation accuracy, epoch 2 | 0.900 | |" in metrics["value"]
 
 
-def test_without_a_run_each_tab_names_the_command_that_makes_it(in_tmp):
-    assert "`dvc repro prepare`" in said(page.listen("any", "any")[0])
-    assert "`dvc repro` makes it" in said(page.classify("a.wav")[0])
-    assert said(page.no_model()) == said(page.classify("a.wav")[0])
-    assert "`dvc repro evaluate`" in said(page.mistakes()[0])
+def test_without_a_run_each_tab_names_the_command_to_type(in_tmp):
+    assert "`dvc repro prepare`" in shown(page.listen("any", "any")[0])
+    assert "type `dvc repro`." in shown(page.classify("a.wav")[0])
+    assert shown(page.no_model()) == shown(page.classify("a.wav")[0])
+    assert "`dvc repro evaluate`" in shown(page.mistakes()[0])
     notice, *figures = page.runs(["curves", "confusion"])
-    assert "`dvc repro train`" in said(notice) and "`dvc repro evaluate`" in said(notice)
+    assert "`dvc repro train`" in shown(notice) and "`dvc repro evaluate`" in shown(notice)
     assert not any(figure["visible"] for figure in figures)
-    assert "dvc repro" in page._or_nothing(sounds.headline)()
-    assert "`dvc repro prepare`" in said(page.random_test_clip()[0])
+    assert "dvc repro" in page._headline()
+    assert "`dvc repro prepare`" in shown(page.random_test_clip()[0])
     sounds.warm_up()
 
 
-def test_one_missing_result_hides_its_picture_alone(finished):
+def test_a_missing_result_hides_only_its_picture(finished):
     Path("metrics/plots/reliability.csv").unlink()
-    notice, merit, curves, reliability = page.runs(["curves", "reliability"])
-    assert "reliability.csv is not there yet" in said(notice)
-    assert merit["visible"] and curves["visible"] and not reliability["visible"]
+    notice, metrics, curves, reliability = page.runs(["curves", "reliability"])
+    assert "reliability.csv does not exist yet" in shown(notice)
+    assert metrics["visible"] and curves["visible"] and not reliability["visible"]
 
 
 def test_a_replaced_export_is_loaded_again(finished, export):
@@ -128,8 +128,8 @@ def test_a_replaced_export_is_loaded_again(finished, export):
     assert sounds._classifier() is not before
 
 
-def test_a_clip_that_is_gone_is_named(finished):
+def test_a_missing_clip_is_named(finished):
     for path in Path("data/raw").rglob("*.wav"):
         path.unlink()
-    with pytest.raises(PipelineError, match=r"is not there. `dvc repro fetch_data` makes it"):
+    with pytest.raises(PipelineError, match=r"does not exist: type `dvc repro -f fetch_data`"):
         sounds.draw_clips("any", "any", 2)

@@ -1,4 +1,4 @@
-"""tools.layers: a layer's worth, from clips that are not for testing."""
+"""tools.layers: choosing a layer without the test clips."""
 
 import csv
 import re
@@ -13,12 +13,12 @@ from tests.support.samples import ROOT, tiny_backbone, tone
 from tools import layers
 
 PARAMS = load(ROOT / "params.yaml")
-BANDS = 6  # a label, of four clips each; the last band is for testing
+BANDS = 6  # per label, of four clips each; the last band is in the test split
 
 
 @pytest.fixture
 def repo(in_tmp):
-    """What the stages before train leave behind: 48 clips of two pitches by twelve bands."""
+    """The outputs of the stages before train: 48 clips of two pitches by twelve bands."""
     extractor = adapt(
         load_extractor(tiny_backbone("whisper", in_tmp / "models/backbone")), PARAMS.encode, 1.0
     )
@@ -49,7 +49,7 @@ def repo(in_tmp):
 
 @pytest.fixture
 def output(repo, monkeypatch, capsys):
-    """Run the tool; return what it printed, and the rows of the corpus that it read."""
+    """Run the tool; return its output and the rows of the corpus that it read."""
     read, get = set(), Encoded.__getitem__
 
     def watched(self, row):
@@ -63,7 +63,7 @@ def output(repo, monkeypatch, capsys):
     return capsys.readouterr().out, read
 
 
-def test_every_layer_has_a_row_and_the_lowest_loss_is_what_to_type(output):
+def test_every_layer_has_a_row_and_the_lowest_loss_is_recommended(output):
     rows = re.findall(r"^ +(\d)  +(\S+)  (\S+) to (\S+)  +(\S+)$", output[0], re.MULTILINE)
     assert [row[0] for row in rows] == ["1", "2"]
     for _, accuracy, low, high, _ in rows:
@@ -73,15 +73,15 @@ def test_every_layer_has_a_row_and_the_lowest_loss_is_what_to_type(output):
     assert "(40 clips)" in output[0]
 
 
-def test_no_test_clip_is_heard(output):
+def test_no_test_clip_is_used(output):
     test = {row for row in range(8 * BANDS) if row % (4 * BANDS) // 4 == BANDS - 1}
     assert output[1] == set(range(8 * BANDS)) - test
 
 
-def test_a_band_is_on_one_side_of_each_fold(repo):
+def test_a_band_is_never_in_two_splits_of_a_fold(repo):
     names = [f"{label}.{n:02d}" for label in ("high", "low") for n in range(4 * (BANDS - 1))]
-    heard = layers.Part(names, [0] * len(names), [], [])
-    folds = layers.inner_folds(PARAMS, heard)
+    pool = layers.Part(names, [0] * len(names), [], [])
+    folds = layers.inner_folds(PARAMS, pool)
     assert len(folds) == layers.FOLDS
     for fold in folds:
         assert fold.keys() == set(names)
@@ -92,7 +92,7 @@ def test_a_band_is_on_one_side_of_each_fold(repo):
     assert all([fold[name] for fold in folds].count("test") == 1 for name in names)
 
 
-def test_without_a_backbone_it_says_what_to_type(in_tmp, monkeypatch):
+def test_without_a_backbone_it_names_the_command(in_tmp, monkeypatch):
     monkeypatch.setattr("sys.argv", ["layers"])
-    with pytest.raises(PipelineError, match="`dvc repro fetch_model` gets it"):
+    with pytest.raises(PipelineError, match="type `dvc repro fetch_model`"):
         layers.main()

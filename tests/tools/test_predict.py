@@ -1,4 +1,4 @@
-"""What tools.predict says of files: as the test did, on files of any length, and on bad ones."""
+"""tools.predict: files of any length as evaluate would predict them, and unreadable ones."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ PARAMS = load(ROOT / "params.yaml")
 
 
 def write_export(folder, kind: str = "hubert"):
-    """An exported model with random weights that hears clips of 3 s in segments of 1 s."""
+    """An exported model with random weights, for clips of 3 s in segments of 1 s."""
     source = tiny_backbone(kind, folder.parent / f"{kind}-backbone")
     encode = PARAMS.encode.model_copy(update={"max_seconds": 3.0, "segment_seconds": 1.0})
     extractor = adapt(load_extractor(source), encode, longest_seconds=3.0)
@@ -46,31 +46,33 @@ def hubert(tmp_path_factory):
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 2.4, 3.0, 3.05])
-def test_a_clip_is_heard_as_the_evaluate_stage_hears_it(export, tmp_path, seconds):
+def test_a_clip_is_predicted_as_in_the_evaluate_stage(export, tmp_path, seconds):
     soundfile.write(tmp_path / "a.wav", tone(440, seconds, 22_050), 22_050)
     classifier = Classifier(export)
-    verdict = classifier.file(tmp_path / "a.wav")
+    prediction = classifier.file(tmp_path / "a.wav")
     extractor = load_extractor(export)
     samples, rate = audio.read(tmp_path / "a.wav", extractor.max_seconds)
     segments = extract_segments(extractor, audio.resample(samples, rate, RATE))
     logits = segment_logits(backbone.load(export), segments, 16)
     expected = average_segments(logits, np.zeros(len(segments), int))[0].astype(float)
     expected = np.exp(expected) / np.exp(expected).sum()
-    got = [verdict.probabilities[label] for label in classifier.labels]
+    got = [prediction.probabilities[label] for label in classifier.labels]
     assert got == pytest.approx(expected, abs=1e-6)
-    assert verdict.label == LABELS[expected.argmax()]
-    assert len(verdict.spans) == len(segments)
-    assert verdict.spans[-1][1] == pytest.approx(min(seconds, 3.0), abs=1e-3)
+    assert prediction.label == LABELS[expected.argmax()]
+    assert len(prediction.spans) == len(segments)
+    assert prediction.spans[-1][1] == pytest.approx(min(seconds, 3.0), abs=1e-3)
 
 
-def test_a_long_file_is_heard_to_its_end(hubert, tmp_path):
+def test_a_long_file_is_processed_to_its_end(hubert, tmp_path):
     soundfile.write(tmp_path / "long.wav", tone(440, 7.5), RATE)
-    verdict = Classifier(hubert).file(tmp_path / "long.wav")
-    assert verdict.spans[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 6.5]
-    assert (verdict.spans[:, 1] - verdict.spans[:, 0]).tolist() == [1.0] * 8
-    assert verdict.over_time.shape == (8, 3)
-    assert verdict.over_time.sum(axis=1) == pytest.approx(np.ones(8))
-    assert list(verdict.probabilities.values()) == sorted(verdict.probabilities.values())[::-1]
+    prediction = Classifier(hubert).file(tmp_path / "long.wav")
+    assert prediction.spans[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 6.5]
+    assert (prediction.spans[:, 1] - prediction.spans[:, 0]).tolist() == [1.0] * 8
+    assert prediction.over_time.shape == (8, 3)
+    assert prediction.over_time.sum(axis=1) == pytest.approx(np.ones(8))
+    assert (
+        list(prediction.probabilities.values()) == sorted(prediction.probabilities.values())[::-1]
+    )
 
 
 def test_passages_cover_a_stream_whatever_its_blocks():
@@ -85,7 +87,7 @@ def test_passages_cover_a_stream_whatever_its_blocks():
     assert list(_passages([samples[:5]], 100, 3.0, 2.0)) == []
 
 
-def test_onnx_is_used_where_it_was_measured_to_agree(hubert, tmp_path, monkeypatch):
+def test_onnx_is_used_if_it_was_found_to_agree(hubert, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "export").symlink_to(hubert)
     soundfile.write("a.wav", tone(440, 2.4), RATE)
@@ -94,24 +96,24 @@ def test_onnx_is_used_where_it_was_measured_to_agree(hubert, tmp_path, monkeypat
     onnx.export(model, example, hubert / "onnx/model.onnx")
     by_torch = Classifier().file(tmp_path / "a.wav").probabilities
     (tmp_path / "metrics").mkdir()
-    agreement = {"onnx": {"same_verdicts": 1.0, "largest_logit_difference": 1e-6}}
+    agreement = {"onnx": {"same_predictions": 1.0, "largest_logit_difference": 1e-6}}
     (tmp_path / "metrics/export.json").write_text(json.dumps(agreement))
     monkeypatch.setattr(backbone, "load", lambda folder: pytest.fail("PyTorch was used"))
     by_onnx = Classifier().file(tmp_path / "a.wav").probabilities
     assert by_onnx == pytest.approx(by_torch, abs=1e-5)
 
 
-def test_a_full_gpu_is_said_with_a_way_around(hubert, tmp_path, monkeypatch):
+def test_out_of_gpu_memory_names_a_way_around(hubert, tmp_path, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr("genrepro.predict.segment_logits", full)
+    monkeypatch.setattr("genrepro.model.inference.segment_logits", full)
     soundfile.write(tmp_path / "a.wav", tone(440, 1.0), RATE)
-    with pytest.raises(PipelineError, match="CUDA_VISIBLE_DEVICES= before"):
+    with pytest.raises(PipelineError, match="put CUDA_VISIBLE_DEVICES= before"):
         Classifier(hubert).file(tmp_path / "a.wav")
 
 
-def test_files_and_folders_as_json_and_bad_ones_named(hubert, tmp_path):
+def test_files_and_folders_as_json_with_errors(hubert, tmp_path):
     (tmp_path / "album/deep").mkdir(parents=True)
     soundfile.write(tmp_path / "album/deep/a.flac", tone(440, 1.5), RATE)
     soundfile.write(tmp_path / "album/b.ogg", tone(880, 0.5), RATE)
@@ -134,7 +136,7 @@ def test_files_and_folders_as_json_and_bad_ones_named(hubert, tmp_path):
     assert "cannot be decoded" in predict.table(results)
 
 
-def test_many_files_over_processes_give_the_same(hubert, tmp_path, monkeypatch):
+def test_many_files_in_several_processes_give_the_same(hubert, tmp_path, monkeypatch):
     paths = [tmp_path / f"{number}.wav" for number in range(3)]
     for number, path in enumerate(paths):
         soundfile.write(path, tone(300 * (number + 1), 1.2), RATE)
@@ -147,13 +149,13 @@ def test_many_files_over_processes_give_the_same(hubert, tmp_path, monkeypatch):
         assert a["probabilities"] == pytest.approx(b["probabilities"], abs=2e-6)
 
 
-def test_what_is_missing_is_said(in_tmp, hubert):
-    with pytest.raises(PipelineError, match=r"export/ holds no model: `dvc repro` makes it"):
+def test_missing_files_and_models_are_reported(in_tmp, hubert):
+    with pytest.raises(PipelineError, match=r"export/ contains no model: type `dvc repro`"):
         Classifier()
-    with pytest.raises(PipelineError, match=r"nowhere.wav is not there"):
+    with pytest.raises(PipelineError, match=r"nowhere.wav does not exist"):
         predict.sound_files([in_tmp / "nowhere.wav"])
     (in_tmp / "empty").mkdir()
-    with pytest.raises(PipelineError, match=r"empty holds no .wav, .flac, .ogg, .mp3 file"):
+    with pytest.raises(PipelineError, match=r"empty contains no .wav, .flac, .ogg, .mp3 file"):
         predict.sound_files([in_tmp / "empty"])
     foreign = tiny_backbone("hubert", in_tmp / "foreign")
     config = json.loads((foreign / "config.json").read_text())

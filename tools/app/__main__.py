@@ -1,6 +1,7 @@
-"""Listen to the corpus, classify a sound, hear the model's mistakes, see the run: in a browser.
+"""A web app to listen to the corpus, classify sounds, review mistakes, and see the current run.
 
-It shows what `dvc repro` left in this folder, and only to this machine: python -m tools.app
+It shows the results of `dvc repro` in this folder. Only this machine can open it, unless --host
+says otherwise. For example: python -m tools.app --port 8000
 """
 
 import argparse
@@ -22,9 +23,9 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", help="default: this machine alone; 0.0.0.0: the network"
+        "--host", default="127.0.0.1", help="default: this machine only; 0.0.0.0: the whole network"
     )
-    parser.add_argument("--port", type=int, help="default: the first free one from 7860")
+    parser.add_argument("--port", type=int, help="default: the first free port from 7860")
     args = parser.parse_args()
     if args.port is not None and not 1 <= args.port <= 65535:
         raise PipelineError(f"--port must be from 1 to 65535, not {args.port}.")
@@ -41,13 +42,13 @@ def main() -> None:
             footer_links=[],
             **page.LOOK,
         )
-    except OSError:  # gradio's own words tell of its environment variables
+    except OSError:  # gradio's message is about its environment variables
         raise PipelineError(
-            f"{args.host}:{args.port or '7860 to 7959'} cannot be listened on, mostly because "
-            "another program does; choose another --port."
+            f"cannot listen on {args.host}:{args.port or '7860 to 7959'}, probably because another "
+            "program does: choose another --port."
         ) from None
     log(f"The app is at {address} (Ctrl-C ends it)")
-    # While the person looks around: the first verdict then does not wait for imports.
+    # In the background, so that the first prediction does not wait for imports.
     threading.Thread(target=sounds.warm_up, daemon=True).start()
     built.block_thread()
 

@@ -1,4 +1,4 @@
-"""The page: four tabs, each of which says what is missing and which command makes it."""
+"""The page: four tabs, each of which names what is missing and the command that produces it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 import gradio as gr
 
 from genrepro.core.errors import PipelineError
-from tools import pictures
+from tools import figures, pictures
 from tools.app import sounds
 
-PLAYERS = 4  # clips at once on the tab Listen
+PLAYERS = 4  # clips shown at once on the tab Listen
 FONTS = ["system-ui", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]  # nothing to download
 LOOK = {
     "theme": gr.themes.Soft(
@@ -20,7 +20,7 @@ LOOK = {
         font=FONTS,
         font_mono=FONTS,
     ).set(  # the theme's own blues and greys are too pale to read: below 4.5 to 1
-        background_fill_primary="*neutral_50",  # Soft's own, which set() would put back to white
+        background_fill_primary="*neutral_50",  # Soft's own value, which set() would reset to white
         block_label_text_color="*primary_700",
         block_title_text_color="*primary_700",
         body_text_color_subdued="*neutral_500",
@@ -38,14 +38,14 @@ LOOK = {
         .tab-container button.selected { color: var(--block-label-text-color) !important; }
         .component-wrapper :is(.timestamps, .timestamps time, .controls button) {
             color: var(--body-text-color-subdued) !important; }
-        .merit { align-self: center; min-width: min(420px, 100%) !important; flex: 1; }
-        .merit td:not(:first-child) { white-space: nowrap; }
-        .merit :is(th, td) { word-break: normal !important; }
-        @media (max-width: 480px) {  /* a phone: all three columns */
-            .merit :is(th, td) { padding: 6px 4px !important; font-size: 13px; }
+        .metrics { align-self: center; min-width: min(420px, 100%) !important; flex: 1; }
+        .metrics td:not(:first-child) { white-space: nowrap; }
+        .metrics :is(th, td) { word-break: normal !important; }
+        @media (max-width: 480px) {  /* a phone: fit all three columns */
+            .metrics :is(th, td) { padding: 6px 4px !important; font-size: 13px; }
         }
-        .merit table, .merit thead, .merit tbody, .merit tr { border: none !important; }
-        .merit th, .merit td {
+        .metrics table, .metrics thead, .metrics tbody, .metrics tr { border: none !important; }
+        .metrics th, .metrics td {
             border-style: none none solid !important; border-color: #9aa3ad55 !important; }
         .notice { padding: 14px 18px; border-left: 4px solid #d9772b; background: #d9772b1a;
                   border-radius: 4px; }
@@ -57,13 +57,14 @@ PLAIN = {"buttons": [], "show_label": False}
 
 
 def build() -> gr.Blocks:
-    """Make the page; what is on it is filled in whenever a browser loads it."""
+    """Build the page; its content is filled in whenever a browser loads it."""
+    figures.use_style()
     with gr.Blocks(
         title="genrepro", analytics_enabled=False, delete_cache=(3600, 24 * 3600)
     ) as page:
         gr.Markdown("# genrepro")
         headline = gr.Markdown()
-        page.load(_or_nothing(sounds.headline), outputs=headline, **QUIET)
+        page.load(_headline, outputs=headline, **QUIET)
         with gr.Tab("Listen"):
             _listen(page)
         with gr.Tab("Classify"):
@@ -79,7 +80,7 @@ QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 def notice(error: PipelineError | None) -> dict:
-    """Show what is missing, or hide."""
+    """Show what is missing, or hide the notice."""
     return gr.update(value=str(error or ""), visible=error is not None)
 
 
@@ -87,14 +88,11 @@ def _notice() -> gr.Markdown:
     return gr.Markdown(visible=False, elem_classes="notice")
 
 
-def _or_nothing(words: Callable[[], str]) -> Callable[[], str]:
-    def said() -> str:
-        try:
-            return words()
-        except PipelineError:
-            return "No run has been finished here yet: `dvc repro` makes one."
-
-    return said
+def _headline() -> str:
+    try:
+        return sounds.headline()
+    except PipelineError:
+        return "There is no finished run here yet: type `dvc repro`."
 
 
 # Listen
@@ -104,7 +102,7 @@ def _listen(page: gr.Blocks) -> None:
     missing = _notice()
     with gr.Row(elem_classes="controls"):
         label = gr.Dropdown([sounds.ANY], value=sounds.ANY, label="Label")
-        part = gr.Dropdown([sounds.ANY, *sounds.PARTS], value=sounds.ANY, label="Part")
+        split = gr.Dropdown([sounds.ANY, *sounds.SPLITS], value=sounds.ANY, label="Split")
         another = gr.Button("Other clips", variant="primary", scale=0, min_width=180)
     players: list[gr.components.Component] = []
     for _ in range(PLAYERS // 2):
@@ -113,8 +111,8 @@ def _listen(page: gr.Blocks) -> None:
                 with gr.Column(min_width=320):
                     players.append(gr.Markdown())
                     players.append(gr.Audio(interactive=False, waveform_options=WAVE, **PLAIN))
-    for event in (another.click, label.change, part.change, page.load):
-        event(listen, [label, part], [missing, *players], **QUIET)
+    for event in (another.click, label.change, split.change, page.load):
+        event(listen, [label, split], [missing, *players], **QUIET)
     page.load(label_choices, outputs=label, **QUIET)
 
 
@@ -125,10 +123,10 @@ def label_choices() -> dict:
         return gr.update()
 
 
-def listen(label: str, part: str) -> list:
-    """A notice, then a caption and a file for each player."""
+def listen(label: str, split: str) -> list:
+    """A notice, then a caption and a file per player."""
     try:
-        drawn, error = sounds.draw_clips(label, part, PLAYERS), None
+        drawn, error = sounds.draw_clips(label, split, PLAYERS), None
     except PipelineError as found:
         drawn, error = [], found
     shown = [
@@ -153,23 +151,23 @@ def _classify(page: gr.Blocks) -> None:
             sound = gr.Audio(
                 sources=["upload", "microphone"],
                 type="filepath",
-                label="A sound file, or the microphone",
+                label="A sound file or a recording",
                 waveform_options=WAVE,
                 buttons=[],
             )
-            test_clip = gr.Button("Take a random test clip", size="md")
+            test_clip = gr.Button("Random test clip", size="md")
         with gr.Column():
-            verdict = gr.Label(label="Verdict", num_top_classes=10)
-            words = gr.Markdown()
+            prediction = gr.Label(label="Prediction", num_top_classes=10)
+            note = gr.Markdown()
     over_time = gr.Plot(show_label=False, visible=False)
     page.load(no_model, outputs=missing, **QUIET)
-    shown = [missing, verdict, words, over_time]
+    shown = [missing, prediction, note, over_time]
     sound.change(classify, sound, shown, show_progress="minimal", api_visibility="private")
     test_clip.click(random_test_clip, outputs=[missing, sound], **QUIET)
 
 
 def no_model() -> dict:
-    """A notice before anybody has looked for a sound in vain."""
+    """A notice if there is no model, before anybody chooses a file."""
     try:
         sounds.check_export()
     except PipelineError as error:
@@ -178,16 +176,16 @@ def no_model() -> dict:
 
 
 def classify(path: str | None) -> list:
-    """A notice, the probabilities, words about the sound, and the verdict over time."""
+    """A notice, the probabilities, a note on the sound, and the prediction over time."""
     nothing = [gr.update(value=None), "", gr.update(value=None, visible=False)]
     if path is None:
         return [no_model(), *nothing]
     try:
-        heard = sounds.classify(path)
+        found = sounds.classify(path)
     except PipelineError as error:
         return [notice(error), *nothing]
-    picture = gr.update(value=heard.over_time, visible=heard.over_time is not None)
-    return [notice(None), heard.probabilities, heard.words, picture]
+    picture = gr.update(value=found.over_time, visible=found.over_time is not None)
+    return [notice(None), found.probabilities, found.note, picture]
 
 
 def random_test_clip() -> list:
@@ -204,7 +202,7 @@ def _mistakes(page: gr.Blocks) -> None:
     missing = _notice()
     with gr.Row(visible=False) as content:
         with gr.Column(scale=2, min_width=300):
-            choice = gr.Radio([], label="Surest mistakes first", elem_classes="choices")
+            choice = gr.Radio([], label="Most confident mistakes first", elem_classes="choices")
         with gr.Column(scale=3, min_width=420):
             caption = gr.Markdown()
             player = gr.Audio(interactive=False, waveform_options=WAVE, **PLAIN)
@@ -215,16 +213,19 @@ def _mistakes(page: gr.Blocks) -> None:
 
 
 def mistakes() -> list:
-    """A notice, whether there is anything to show, and the list, its first entry chosen."""
+    """A notice, whether there is anything to show, and the list with its first entry selected."""
     try:
         found = sounds.mistakes()
     except PipelineError as error:
         return [notice(error), gr.update(visible=False), gr.update(choices=[], value=None)]
     if not found:
-        none = PipelineError("The model got every test clip right.")
+        none = PipelineError("The model predicted every test clip correctly.")
         return [notice(none), gr.update(visible=False), gr.update(choices=[], value=None)]
     choices = [
-        (f"{each.label} heard as {each.predicted}, {each.probability:.2f} ({each.clip})", each.clip)
+        (
+            f"{each.label} predicted as {each.predicted}, {each.probability:.2f} ({each.clip})",
+            each.clip,
+        )
         for each in found
     ]
     return [
@@ -233,7 +234,7 @@ def mistakes() -> list:
 
 
 def mistake(clip: str | None) -> list:
-    """A notice, the caption, the file, the picture and the probabilities of one mistake."""
+    """A notice, then caption, file, picture and probabilities of one mistake."""
     try:
         found = {each.clip: each for each in sounds.mistakes()}
         if clip not in found:
@@ -254,28 +255,28 @@ def _runs(page: gr.Blocks) -> None:
     missing = _notice()
     plots = {}
     with gr.Row():
-        merit = gr.Markdown(elem_classes="merit")
+        metrics = gr.Markdown(elem_classes="metrics")
         plots["recall"] = gr.Plot(show_label=False, min_width=420)
     plots["curves"] = gr.Plot(show_label=False)
     with gr.Row():
         plots["confusion"] = gr.Plot(show_label=False, min_width=420)
         plots["reliability"] = gr.Plot(show_label=False, min_width=420)
-    shown = [missing, merit, *plots.values()]
+    shown = [missing, metrics, *plots.values()]
     page.load(lambda: runs(list(plots)), outputs=shown, **QUIET)
 
 
 def runs(names: list[str]) -> list:
-    """A notice on all that is missing, the figures of merit, and the pictures that can be drawn."""
-    faults: dict[str, None] = {}
+    """A notice of what is missing, the table of metrics, and the pictures that can be drawn."""
+    missing: dict[str, None] = {}
 
     def attempt(draw: Callable[[], object]) -> dict:
         try:
             return gr.update(value=draw(), visible=True)
         except PipelineError as error:
-            faults[str(error)] = None
+            missing[str(error)] = None
             return gr.update(value=None, visible=False)
 
-    shown = [attempt(sounds.merit)]
+    shown = [attempt(sounds.metrics)]
     shown += [attempt(pictures.FIGURES[name]) for name in names]
-    error = PipelineError("\n\n".join(faults)) if faults else None
+    error = PipelineError("\n\n".join(missing)) if missing else None
     return [notice(error), *shown]

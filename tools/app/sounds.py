@@ -1,6 +1,6 @@
-"""What the page's buttons do: choose clips, classify, look up mistakes, draw the run.
+"""What the page's controls do: choose clips, classify, look up mistakes, describe the run.
 
-Everything is read anew when asked for: after another `dvc repro`, reloading the page is enough.
+Files are read again for every request, so reloading the page is enough after another `dvc repro`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from genrepro.core.paths import EXPORT
 from tools import figures, results
 
 ANY = "any"
-PARTS = ("train", "validation", "test")
-SHOWN_SECONDS = 60.0  # of a waveform: a longer clip's picture would show nothing
+SPLITS = ("train", "validation", "test")
+SHOWN_SECONDS = 60.0  # of a waveform: a longer one would show no detail
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A clip for a player: its file and the words over it."""
+    """A clip for a player: its file and its caption."""
 
     path: str
     caption: str
@@ -36,19 +36,19 @@ def labels() -> list[str]:
     return sorted(results.clips()["label"].unique())
 
 
-def draw_clips(label: str, part: str, count: int) -> list[Sound]:
-    """Choose clips at random, fewer than `count` where there are no more.
+def draw_clips(label: str, split: str, count: int) -> list[Sound]:
+    """Choose clips at random, `count` of them if there are as many.
 
     Raises:
-        PipelineError: no such clip, or nothing to choose from yet.
+        PipelineError: there is no such clip, or no corpus yet.
     """
     frame = results.clips()
     if label != ANY:
         frame = frame[frame["label"] == label]
-    if part != ANY:
-        frame = frame[frame["split"] == part]
+    if split != ANY:
+        frame = frame[frame["split"] == split]
     if frame.empty:
-        raise PipelineError(f"No clip of label {label} is in part {part}.")
+        raise PipelineError(f"There is no {label} clip in the {split} split.")
     rows = random.sample(range(len(frame)), min(count, len(frame)))
     return [_sound(frame.iloc[row]) for row in rows]
 
@@ -56,29 +56,29 @@ def draw_clips(label: str, part: str, count: int) -> list[Sound]:
 def _sound(clip: pd.Series) -> Sound:
     path = Path(clip["path"])
     if not path.exists():
-        raise PipelineError(f"{path} is not there. `dvc repro fetch_data` makes it.")
-    about = [clip["split"] or "left out", clip.get("title", ""), clip.get("group", "")]
-    return Sound(str(path), f"**{clip['label']}** · " + " · ".join(word for word in about if word))
+        raise PipelineError(f"{path} does not exist: type `dvc repro -f fetch_data`.")
+    about = [clip["split"] or "unused", clip.get("title", ""), clip.get("group", "")]
+    return Sound(str(path), f"**{clip['label']}** · " + " · ".join(filter(None, about)))
 
 
 def check_export() -> None:
-    """Say that there is no model yet, without the seconds that loading one takes.
+    """Report a missing model without the seconds that loading one takes.
 
     Raises:
         PipelineError: as `classify` would.
     """
     if not (EXPORT / "config.json").exists():
-        raise PipelineError(f"{EXPORT}/ holds no model: `dvc repro` makes it.")
+        raise PipelineError(f"{EXPORT}/ contains no model: type `dvc repro`.")
 
 
 def warm_up() -> None:
-    """Load the model and hear a second of noise; what is missing is said when it is asked for."""
+    """Load the model; if it is missing, that is reported when it is needed."""
     with contextlib.suppress(PipelineError):
         _classifier()
 
 
 def _classifier():
-    """The exported model, loaded again when an export has replaced it."""
+    """The exported model, loaded again after a new export."""
     weights = EXPORT / "model.safetensors"
     return _loaded(weights.stat().st_mtime_ns if weights.exists() else 0)
 
@@ -91,41 +91,41 @@ def _loaded(_version: int):
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A verdict for the page; `over_time` is None where there is one segment only."""
+class Result:
+    """A prediction for the page; `over_time` is None if there is only one segment."""
 
     probabilities: dict[str, float]
-    words: str
+    note: str
     over_time: Figure | None
 
 
-def classify(path: str) -> Heard:
+def classify(path: str) -> Result:
     """Classify a sound file.
 
     Raises:
-        PipelineError: there is no model yet, or the file is no usable sound.
+        PipelineError: there is no model yet, or the file cannot be classified.
     """
     classifier = _classifier()
     try:
-        verdict = classifier.file(Path(path))
+        found = classifier.file(Path(path))
     except audio.AudioFault as fault:
         raise PipelineError(
             f"This sound cannot be classified: {fault}. "
-            f"{', '.join(audio.EXTENSIONS)} files can be read."
+            f"Supported files: {', '.join(audio.EXTENSIONS)}."
         ) from None
-    segments = len(verdict.spans)
-    words = f"{verdict.seconds:.1f} s heard in {segments} segment{'s' * (segments > 1)}."
-    if verdict.cut_short:
-        words += f" The file is damaged: {verdict.cut_short}."
+    segments = len(found.spans)
+    note = f"{found.seconds:.1f} s, in {segments} segment{'s' * (segments > 1)}."
+    if found.cut_short:
+        note += f" The file is damaged: {found.cut_short}."
     picture = None
     if segments > 1:
-        picture = figures.over_time(classifier.labels, verdict.spans, verdict.over_time)
-    return Heard(verdict.probabilities, words, picture)
+        picture = figures.over_time(classifier.labels, found.spans, found.over_time)
+    return Result(found.probabilities, note, picture)
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test clip that the model got wrong."""
+    """A test clip that the model predicted wrongly."""
 
     clip: str
     label: str
@@ -143,13 +143,13 @@ class Mistake:
             samples, rate = audio.read(path, SHOWN_SECONDS)
         except audio.AudioFault as fault:
             raise PipelineError(
-                f"{path} is not what it was: {fault}. `dvc repro -f fetch_data` makes it anew."
+                f"{path} has been damaged ({fault}): type `dvc repro -f fetch_data`."
             ) from None
         return figures.sound(samples, rate)
 
 
 def mistakes() -> list[Mistake]:
-    """All test clips that were got wrong, the surest mistake first."""
+    """All wrongly predicted test clips, the most confident mistake first."""
     frame = results.predictions()
     wrong = frame[frame["label"] != frame["predicted"]]
     found = [_mistake(row) for _, row in wrong.iterrows()]
@@ -157,7 +157,7 @@ def mistakes() -> list[Mistake]:
 
 
 def _mistake(row: pd.Series) -> Mistake:
-    caption = f"**{row['clip']}** is **{row['label']}**, heard as **{row['predicted']}**"
+    caption = f"**{row['clip']}** is **{row['label']}**, predicted as **{row['predicted']}**"
     caption += f" · {row['group']}" if row["group"] else ""
     return Mistake(
         row["clip"],
@@ -169,7 +169,7 @@ def _mistake(row: pd.Series) -> Mistake:
 
 
 def headline() -> str:
-    """What was trained on and how good it is, in a line of Markdown."""
+    """The corpus and the test accuracy, as a line of Markdown."""
     test, corpus = results.test(), results.corpus()
     interval = test["accuracy_interval"]
     name = corpus["corpus"]["title"] or corpus["corpus"]["name"]
@@ -180,8 +180,8 @@ def headline() -> str:
     )
 
 
-def merit() -> str:
-    """A table in Markdown of what metrics/test.json and metrics/validation.json hold."""
+def metrics() -> str:
+    """The figures of metrics/test.json and metrics/validation.json, as a Markdown table."""
     test, validation = results.test(), results.validation()
     by = "epoch" if "epoch" in validation else "penalty"
     rows = [
