@@ -71,10 +71,9 @@ def _checkpoint_convolutions(trainer: Trainer) -> None:
     module.forward = lambda waves: checkpoint(forward, waves, use_reentrant=False)
 
 
-def _checkpoint_and_compile(trainer: Trainer) -> None:
-    for layer in _convolutions(trainer).conv_layers:
+def _compile_layers(trainer: Trainer) -> None:
+    for layer in trainer.model.base_model.encoder.layers:
         layer.compile(dynamic=False)
-    _checkpoint_convolutions(trainer)
 
 
 def _half_group_norm(trainer: Trainer) -> None:
@@ -118,28 +117,34 @@ class Lever:
     change: Callable[[Trainer], None] = lambda trainer: None
 
 
+PLAIN = {"fast_kernels": False}
 LEVERS = {
     "params.yaml": Lever(),
-    "convolutions compiled": Lever(change=_compile_convolutions),
-    "GroupNorm in bf16": Lever(change=_half_group_norm),
-    "GroupNorm in bf16, convolutions compiled": Lever(change=_half_group_norm_and_compile),
+    "fast_kernels=false": Lever(PLAIN),
+    "fast_kernels=false, convolutions compiled": Lever(PLAIN, _compile_convolutions),
+    "fast_kernels=false, GroupNorm in bf16": Lever(PLAIN, _half_group_norm),
+    "fast_kernels=false, GroupNorm in bf16, convolutions compiled": Lever(
+        PLAIN, _half_group_norm_and_compile
+    ),
+    "no prefetching": Lever(change=_no_prefetching),
+    "every loss checked": Lever(change=_check_every_loss),
     "freeze=convolutions": Lever({"freeze": "convolutions"}),
     "deterministic=false": Lever({"deterministic": False}),
-    "deterministic=false, fastest algorithms": Lever({"deterministic": False}, _search_algorithms),
     "batch_size=2": Lever({"batch_size": 2}),
     "gradient_checkpointing=true": Lever({"gradient_checkpointing": True}),
     "convolutions checkpointed": Lever(change=_checkpoint_convolutions),
-    "convolutions compiled and checkpointed": Lever(change=_checkpoint_and_compile),
+    "layers compiled": Lever(change=_compile_layers),
     "precision=fp16": Lever({"precision": "fp16"}),
     "precision=none": Lever({"precision": "none"}),
-    "no prefetching": Lever(change=_no_prefetching),
-    "every loss checked": Lever(change=_check_every_loss),
-    "convolutions compiled, half the memory": Lever(
-        change=functools.partial(_compile_with_budget, budget=0.5)
+    "fast_kernels=false, deterministic=false, fastest algorithms": Lever(
+        PLAIN | {"deterministic": False}, _search_algorithms
     ),
-    "whole model compiled": Lever(change=_compile_all),
-    "whole model in CUDA graphs": Lever(
-        change=functools.partial(_compile_all, mode="reduce-overhead")
+    "fast_kernels=false, convolutions compiled, half the memory": Lever(
+        PLAIN, functools.partial(_compile_with_budget, budget=0.5)
+    ),
+    "fast_kernels=false, whole model compiled": Lever(PLAIN, _compile_all),
+    "fast_kernels=false, whole model in CUDA graphs": Lever(
+        PLAIN, functools.partial(_compile_all, mode="reduce-overhead")
     ),
 }
 
