@@ -13,7 +13,6 @@ import io
 import multiprocessing
 import os
 import resource
-import shutil
 import sys
 import tempfile
 import time
@@ -75,8 +74,9 @@ def workplace(clips: int, seconds: float, distinct: int = 64) -> Iterator[list[P
     Yields the clips' paths: WAV, 16 bits, 22,050 Hz, mono.
     """
     logging.disable_progress_bar()
-    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
-        shutil.copy(REPOSITORY / paths.PIPELINE, paths.PIPELINE)  # keys of unfinished work
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        for name in (paths.PIPELINE, "genrepro", "stages", "backbones"):
+            Path(name).symlink_to(REPOSITORY / name)  # a stage hashes the code it depends on
         set_params()
         written = _write_clips(clips, seconds, distinct)
         paths.BACKBONE.mkdir(parents=True)
