@@ -317,7 +317,7 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=10, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=30, help="of a lever; default: %(default)s")
+    parser.add_argument("--steps", type=int, default=24, help="of a lever; default: %(default)s")
     parser.add_argument(
         "--full",
         choices=LEVERS,
