@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +25,6 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoModelForAudioClassification,
     HubertModel,
@@ -41,6 +39,7 @@ from genrepro.core import paths
 from genrepro.core.files import remove
 from genrepro.core.params import load
 from genrepro.core.stage import log
+from genrepro.training.data import Prefetcher
 from stages import encode, evaluate, train
 
 WARM_UP = 5  # steps in which memory is allocated and code compiled
@@ -48,65 +47,14 @@ PROFILED = 3  # steps after these
 PRELOAD = ("benchmarks.course", "stages.train")
 
 
-def _convolutions(trainer: Trainer):
-    return trainer.model.base_model.feature_extractor
+def _compile_convolutions(trainer: Trainer) -> None:
+    trainer.model.base_model.feature_extractor.compile(dynamic=False)
 
 
-def _compile_convolutions(trainer: Trainer, **how) -> None:
-    _convolutions(trainer).compile(dynamic=False, **how)
-
-
-def _compile_with_budget(trainer: Trainer, budget: float) -> None:
-    """Let the compiler recompute activations until only this share of them is kept."""
-    from torch._functorch import config
-
-    config.activation_memory_budget = budget
-    _compile_convolutions(trainer)
-
-
-def _checkpoint_convolutions(trainer: Trainer) -> None:
-    """Compute the convolutional encoder's activations again in the backward pass."""
-    module = _convolutions(trainer)
-    forward = module.forward
-    module.forward = lambda waves: checkpoint(forward, waves, use_reentrant=False)
-
-
-def _compile_layers(trainer: Trainer) -> None:
-    for layer in trainer.model.base_model.encoder.layers:
-        layer.compile(dynamic=False)
-
-
-def _half_group_norm(trainer: Trainer) -> None:
-    """GroupNorm in the batch's half precision: PyTorch keeps its statistics in float32 anyway."""
-    norm = _convolutions(trainer).conv_layers[0].layer_norm
-
-    def forward(hidden: torch.Tensor) -> torch.Tensor:
-        weight, bias = norm.weight.to(hidden.dtype), norm.bias.to(hidden.dtype)
-        with torch.autocast(hidden.device.type, enabled=False):
-            return torch.nn.functional.group_norm(hidden, norm.num_groups, weight, bias, norm.eps)
-
-    norm.forward = forward
-
-
-def _half_group_norm_and_compile(trainer: Trainer) -> None:
-    _half_group_norm(trainer)
-    _compile_convolutions(trainer)
-
-
-def _no_prefetching(trainer: Trainer) -> None:
-    trainer.data_collator = getattr(trainer.data_collator, "collate", trainer.data_collator)
-
-
-def _search_algorithms(trainer: Trainer) -> None:
-    torch.backends.cudnn.benchmark = True
-
-
-def _check_every_loss(trainer: Trainer) -> None:
-    trainer.args.logging_nan_inf_filter = True
-
-
-def _compile_all(trainer: Trainer, **how) -> None:
-    trainer.model.compile(dynamic=False, **how)
+def _collate_in_turn(trainer: Trainer) -> None:
+    """Without the thread that loads the next batch while the GPU computes."""
+    if isinstance(trainer.data_collator, Prefetcher):
+        trainer.data_collator = trainer.data_collator.collate
 
 
 @dataclass(frozen=True)
@@ -117,35 +65,19 @@ class Lever:
     change: Callable[[Trainer], None] = lambda trainer: None
 
 
-PLAIN = {"fast_kernels": False}
 LEVERS = {
     "params.yaml": Lever(),
-    "fast_kernels=false": Lever(PLAIN),
-    "fast_kernels=false, convolutions compiled": Lever(PLAIN, _compile_convolutions),
-    "fast_kernels=false, GroupNorm in bf16": Lever(PLAIN, _half_group_norm),
-    "fast_kernels=false, GroupNorm in bf16, convolutions compiled": Lever(
-        PLAIN, _half_group_norm_and_compile
+    "fast_kernels=false": Lever({"fast_kernels": False}),
+    "fast_kernels=false, convolutions compiled": Lever(
+        {"fast_kernels": False}, _compile_convolutions
     ),
-    "no prefetching": Lever(change=_no_prefetching),
-    "every loss checked": Lever(change=_check_every_loss),
+    "without prefetching": Lever(change=_collate_in_turn),
     "freeze=convolutions": Lever({"freeze": "convolutions"}),
-    "deterministic=false": Lever({"deterministic": False}),
-    "batch_size=2": Lever({"batch_size": 2}),
     "gradient_checkpointing=true": Lever({"gradient_checkpointing": True}),
-    "convolutions checkpointed": Lever(change=_checkpoint_convolutions),
-    "layers compiled": Lever(change=_compile_layers),
+    "batch_size=2": Lever({"batch_size": 2}),
     "precision=fp16": Lever({"precision": "fp16"}),
     "precision=none": Lever({"precision": "none"}),
-    "fast_kernels=false, deterministic=false, fastest algorithms": Lever(
-        PLAIN | {"deterministic": False}, _search_algorithms
-    ),
-    "fast_kernels=false, convolutions compiled, half the memory": Lever(
-        PLAIN, functools.partial(_compile_with_budget, budget=0.5)
-    ),
-    "fast_kernels=false, whole model compiled": Lever(PLAIN, _compile_all),
-    "fast_kernels=false, whole model in CUDA graphs": Lever(
-        PLAIN, functools.partial(_compile_all, mode="reduce-overhead")
-    ),
+    "deterministic=false": Lever({"deterministic": False}),
 }
 
 
