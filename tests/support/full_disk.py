@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.support import pipeline_repo
 from tests.support.samples import ROOT
 from tests.support.torture import PARAMS, Torture
-from tests.support.torture_place import Differs, Place
+from tests.support.torture_place import PATIENCE, Differs, Place
 
 SIZE_MB = 400
 SHARES = (0.1, 0.6)  # of what a stage writes: the room that is left
@@ -62,7 +62,7 @@ def try_full(torture: Torture, stage: str, share: float) -> str:
     written = sum(size(place.root / path) for path in place.outputs(stage))
     ballast = fill(place.root.parent / "ballast", leave=int(share * written))
     process = place.start(stage)
-    code, printed = process.wait(300), place.printed()
+    code, printed = process.wait(PATIENCE), place.printed()
     if code != 1 or "Traceback" in printed or "no space left" not in printed.splitlines()[-1]:
         raise Differs(f"{stage} with a full disk ended with {code}:\n{printed[-3000:]}")
     if place.hashes(stage) != torture.reference[stage]:
