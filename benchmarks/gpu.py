@@ -180,7 +180,8 @@ def train_stage(
     params = setup.set_params(train={"device": args.device} | sizes | lever.params)
     remove(paths.FINETUNED)
     remove(paths.UNFINISHED)
-    profile = args.results / f"profile-{_slug(name)}.txt" if name in args.profile else None
+    listed = steps and name in args.profile
+    profile = args.results / f"profile-{_slug(name)}.txt" if listed else None
     watch = Watch(steps, profile)
     with watching(watch, lever.change):
         seconds = setup.timed(lambda: train.main(params))
