@@ -180,7 +180,8 @@ def train_stage(
     params = setup.set_params(train={"device": args.device} | sizes | lever.params)
     remove(paths.FINETUNED)
     remove(paths.UNFINISHED)
-    profile = args.results / f"profile-{_slug(name)}.txt" if name in args.profile else None
+    listed = steps and name in args.profile
+    profile = args.results / f"profile-{_slug(name)}.txt" if listed else None
     watch = Watch(steps, profile)
     with watching(watch, lever.change):
         seconds = setup.timed(lambda: train.main(params))
@@ -295,14 +296,12 @@ def measure(args: argparse.Namespace, deadline: float) -> None:
     setting |= {"held_out": args.held_out, "parts": found, "levers": {}}
 
     def run(what: str, function: Callable, *arguments: object, limit=600.0, preload=()) -> dict:
-        start = time.perf_counter()
         timeout = max(1, min(limit, deadline - time.monotonic()))
         try:
-            figures = setup.alone(function, *arguments, timeout=timeout, preload=preload)
+            figures = setup.timed_alone(function, *arguments, timeout=timeout, preload=preload)
             figures = {key: float(f"{value:.4g}") for key, value in figures.items()}
         except RuntimeError as error:
             figures = {"error": str(error)}
-        figures["process"] = round(time.perf_counter() - start, 2)
         if "step" in figures:
             figures["epoch"] = round(figures["step"] * steps, 2)
         log(f"{what}: {figures}")

@@ -223,10 +223,10 @@ def alone(
     return result
 
 
-def timed_alone(function: Callable[..., dict], *arguments: object) -> dict[str, float]:
+def timed_alone(function: Callable[..., dict], *arguments: object, **how) -> dict[str, float]:
     """What `alone` gives, and the seconds of the whole process, imports included."""
     start = time.perf_counter()
-    figures = alone(function, *arguments)
+    figures = alone(function, *arguments, **how)
     return figures | {"process": time.perf_counter() - start}
 
 

@@ -40,6 +40,7 @@ def run(monkeypatch, capsys, tmp_path):
     return main
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_a_benchmark_runs(name, run, tmp_path):
     found = run(name, "--narrow", "--threads", "1", *shlex.split(TINY[name]))[0][name]
