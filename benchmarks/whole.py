@@ -55,11 +55,12 @@ def main() -> None:
     )
     with setup.workplace(args.clips, args.seconds, distinct=args.clips):
         paths.RAW.rename("corpus")
-        paths.BACKBONE.rename("backbone")
-        HubertModel(setup.shape(narrow=True)).save_pretrained("backbone")
+        Path("backbones").mkdir()
+        paths.BACKBONE.rename("backbones/tiny")
+        HubertModel(setup.shape(narrow=True)).save_pretrained("backbones/tiny")
         setup.set_params(
             data={"corpus": str(corpus or "corpus")},
-            model={"id": model or "backbone"},
+            model={"id": model or "backbones/tiny"},
             train={"epochs": args.epochs, "device": "cpu"},
         )
         _run_stages(

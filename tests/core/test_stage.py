@@ -107,7 +107,7 @@ def test_an_unknown_stage_is_answered_with_the_known_ones(argv):
 )
 def test_a_stage_without_its_input_says_which_stage_makes_it(in_tmp, name, maker):
     shutil.copy(ROOT / "params.yaml", "params.yaml")
-    with pytest.raises(PipelineError, match=f"is not here.*`{maker}`|holds no.*`{maker}`"):
+    with pytest.raises(PipelineError, match=f"is missing.*`{maker}`|holds no.*`{maker}`"):
         importlib.import_module(f"stages.{name}").main(params.load())
 
 

@@ -109,6 +109,8 @@ def test_a_clip_that_changed_since_it_was_fetched_is_named(in_tmp, monkeypatch):
     monkeypatch.setenv("GENREPRO_WORKERS", "1")
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, name)
+    for code in ("genrepro", "stages"):
+        Path(code).symlink_to(ROOT / code)
     Wav2Vec2FeatureExtractor().save_pretrained("models/backbone")
     clip = Path("data/raw/cat/a.wav")
     clip.parent.mkdir(parents=True)

@@ -239,7 +239,9 @@ def test_a_parquet_card_that_does_not_fit(hub, place):
         words_card(place, "config", config="large"): ["no configuration 'large'", "small, other"],
         words_card(place, "torn", files="torn/*.parquet"): ["torn/train-0.parquet", "not readable"],
         words_card(place, "revision", revision="6" * 40): ["no revision", "6" * 40],
-        words_card(place, "split", split="validation"): ["no parquet file for split 'validation'"],
+        words_card(place, "split", split="validation"): [
+            "lacks a parquet file for split 'validation'"
+        ],
     }
     done = python(place, hub.url, "-c", GATHER, *corpora)
     assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,9 @@ def test_a_stage_declares_exactly_the_parameters_that_it_reads(stage):
         for node in ast.walk(tree(file))
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "params"
     }
+    for room in {file.parent for file in closure(stage)}:  # the model card is a template
+        for template in room.glob("*.jinja"):
+            read |= set(re.findall(r"\bparams\.(\w+)", template.read_text()))
     assert set(STAGES[stage]["params"]) == read
 
 

@@ -176,7 +176,10 @@ def leave_two(clone: Clone) -> None:
 
 
 MISTAKES = {
-    "an empty corpus": (lambda c: remove_labels(c, "low", "middle", "high"), "holds no clip"),
+    "an empty corpus": (
+        lambda c: remove_labels(c, "low", "middle", "high"),
+        "no usable clip",
+    ),
     "one label": (lambda c: remove_labels(c, "low", "high"), "a single label, 'middle'"),
     "too few clips": (leave_two, "label 'low'; the label has 2 clip(s)"),
     "an unknown key": (lambda c: c.set(**{"train.epoch": 3}), "(did you mean epochs?)"),

@@ -169,7 +169,7 @@ def preempted(monkeypatch, made, where, step: int, **recipe) -> None:
             train(made, where, **recipe)
 
 
-STOPPING = {"epochs": 9, "rate": 1.0, "warmup": 0.0, "early_stopping": 2}
+STOPPING = {"epochs": 9, "rate": 3.0, "warmup": 0.0, "early_stopping": 2}
 
 
 @pytest.fixture(scope="module")
