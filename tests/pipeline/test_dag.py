@@ -24,6 +24,7 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@functools.cache
 def imported(path: Path) -> set[Path]:
     """The modules of genrepro that a file imports, at its top or inside a function."""
     names = set()
@@ -36,6 +37,7 @@ def imported(path: Path) -> set[Path]:
     return {file for file in files if file.is_file()}
 
 
+@functools.cache
 def closure(stage: str) -> set[Path]:
     """A stage's script and all modules of genrepro that it imports, directly or not, less core."""
     seen, todo = set(), {ROOT / "stages" / f"{stage}.py"}
@@ -93,6 +95,7 @@ def test_a_stage_declares_exactly_the_parameters_that_it_reads(stage):
     assert set(STAGES[stage]["params"]) == read
 
 
+@functools.cache
 def used_paths(file: Path) -> set[Path]:
     """The constants of core/paths that a file imports or reads as `paths.NAME`."""
     names = set()
