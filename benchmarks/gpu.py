@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +25,6 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoModelForAudioClassification,
     HubertModel,
@@ -41,73 +39,22 @@ from genrepro.core import paths
 from genrepro.core.files import remove
 from genrepro.core.params import load
 from genrepro.core.stage import log
+from genrepro.training.data import Prefetcher
 from stages import encode, evaluate, train
 
 WARM_UP = 5  # steps in which memory is allocated and code compiled
 PROFILED = 3  # steps after these
-PRELOAD = ("benchmarks.gpu",)
+PRELOAD = ("benchmarks.course", "stages.train")
 
 
-def _convolutions(trainer: Trainer):
-    return trainer.model.base_model.feature_extractor
+def _compile_convolutions(trainer: Trainer) -> None:
+    trainer.model.base_model.feature_extractor.compile(dynamic=False)
 
 
-def _compile_convolutions(trainer: Trainer, **how) -> None:
-    _convolutions(trainer).compile(dynamic=False, **how)
-
-
-def _compile_with_budget(trainer: Trainer, budget: float) -> None:
-    """Let the compiler recompute activations until only this share of them is kept."""
-    from torch._functorch import config
-
-    config.activation_memory_budget = budget
-    _compile_convolutions(trainer)
-
-
-def _checkpoint_convolutions(trainer: Trainer) -> None:
-    """Compute the convolutional encoder's activations again in the backward pass."""
-    module = _convolutions(trainer)
-    forward = module.forward
-    module.forward = lambda waves: checkpoint(forward, waves, use_reentrant=False)
-
-
-def _checkpoint_and_compile(trainer: Trainer) -> None:
-    for layer in _convolutions(trainer).conv_layers:
-        layer.compile(dynamic=False)
-    _checkpoint_convolutions(trainer)
-
-
-def _half_group_norm(trainer: Trainer) -> None:
-    """GroupNorm in the batch's half precision: PyTorch keeps its statistics in float32 anyway."""
-    norm = _convolutions(trainer).conv_layers[0].layer_norm
-
-    def forward(hidden: torch.Tensor) -> torch.Tensor:
-        weight, bias = norm.weight.to(hidden.dtype), norm.bias.to(hidden.dtype)
-        with torch.autocast(hidden.device.type, enabled=False):
-            return torch.nn.functional.group_norm(hidden, norm.num_groups, weight, bias, norm.eps)
-
-    norm.forward = forward
-
-
-def _half_group_norm_and_compile(trainer: Trainer) -> None:
-    _half_group_norm(trainer)
-    _compile_convolutions(trainer)
-
-
-def _loader_processes(trainer: Trainer, count: int) -> None:
-    trainer.args.dataloader_num_workers = count
-
-
-def _search_algorithms(trainer: Trainer) -> None:
-    torch.backends.cudnn.benchmark = True
-
-
-def _ignore_nan(trainer: Trainer) -> None:
-    trainer.args.logging_nan_inf_filter = False
-
-
-def _compile_all(trainer: Trainer, **how) -> None:
-    trainer.model.compile(dynamic=False, **how)
+def _collate_in_turn(trainer: Trainer) -> None:
+    """Without the thread that loads the next batch while the GPU computes."""
+    if isinstance(trainer.data_collator, Prefetcher):
+        trainer.data_collator = trainer.data_collator.collate
 
 
 @dataclass(frozen=True)
@@ -120,27 +67,17 @@ class Lever:
 
 LEVERS = {
     "params.yaml": Lever(),
-    "convolutions compiled": Lever(change=_compile_convolutions),
-    "GroupNorm in bf16": Lever(change=_half_group_norm),
-    "GroupNorm in bf16, convolutions compiled": Lever(change=_half_group_norm_and_compile),
+    "fast_kernels=false": Lever({"fast_kernels": False}),
+    "fast_kernels=false, convolutions compiled": Lever(
+        {"fast_kernels": False}, _compile_convolutions
+    ),
+    "without prefetching": Lever(change=_collate_in_turn),
     "freeze=convolutions": Lever({"freeze": "convolutions"}),
-    "deterministic=false": Lever({"deterministic": False}),
-    "deterministic=false, fastest algorithms": Lever({"deterministic": False}, _search_algorithms),
-    "batch_size=2": Lever({"batch_size": 2}),
     "gradient_checkpointing=true": Lever({"gradient_checkpointing": True}),
-    "convolutions checkpointed": Lever(change=_checkpoint_convolutions),
-    "convolutions compiled and checkpointed": Lever(change=_checkpoint_and_compile),
+    "batch_size=2": Lever({"batch_size": 2}),
     "precision=fp16": Lever({"precision": "fp16"}),
     "precision=none": Lever({"precision": "none"}),
-    "two processes load batches": Lever(change=functools.partial(_loader_processes, count=2)),
-    "logging_nan_inf_filter=False": Lever(change=_ignore_nan),
-    "convolutions compiled, half the memory": Lever(
-        change=functools.partial(_compile_with_budget, budget=0.5)
-    ),
-    "whole model compiled": Lever(change=_compile_all),
-    "whole model in CUDA graphs": Lever(
-        change=functools.partial(_compile_all, mode="reduce-overhead")
-    ),
+    "deterministic=false": Lever({"deterministic": False}),
 }
 
 
@@ -243,7 +180,8 @@ def train_stage(
     params = setup.set_params(train={"device": args.device} | sizes | lever.params)
     remove(paths.FINETUNED)
     remove(paths.UNFINISHED)
-    profile = args.results / f"profile-{_slug(name)}.txt" if name in args.profile else None
+    listed = steps and name in args.profile
+    profile = args.results / f"profile-{_slug(name)}.txt" if listed else None
     watch = Watch(steps, profile)
     with watching(watch, lever.change):
         seconds = setup.timed(lambda: train.main(params))
@@ -312,7 +250,7 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=10, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=30, help="of a lever; default: %(default)s")
+    parser.add_argument("--steps", type=int, default=24, help="of a lever; default: %(default)s")
     parser.add_argument(
         "--full",
         choices=LEVERS,
@@ -358,14 +296,12 @@ def measure(args: argparse.Namespace, deadline: float) -> None:
     setting |= {"held_out": args.held_out, "parts": found, "levers": {}}
 
     def run(what: str, function: Callable, *arguments: object, limit=600.0, preload=()) -> dict:
-        start = time.perf_counter()
         timeout = max(1, min(limit, deadline - time.monotonic()))
         try:
-            figures = setup.alone(function, *arguments, timeout=timeout, preload=preload)
+            figures = setup.timed_alone(function, *arguments, timeout=timeout, preload=preload)
             figures = {key: float(f"{value:.4g}") for key, value in figures.items()}
         except RuntimeError as error:
             figures = {"error": str(error)}
-        figures["process"] = round(time.perf_counter() - start, 2)
         if "step" in figures:
             figures["epoch"] = round(figures["step"] * steps, 2)
         log(f"{what}: {figures}")

@@ -13,7 +13,6 @@ import io
 import multiprocessing
 import os
 import resource
-import shutil
 import sys
 import tempfile
 import time
@@ -36,7 +35,6 @@ from genrepro.core.processes import workers
 
 RATE = 22_050  # Hz, as GTZAN's, so that both sides resample
 LABELS = [f"genre{number}" for number in range(10)]
-DISTINCT = 64  # clips with audio of their own; the others are hard links to these
 REPOSITORY = Path(__file__).parents[1]
 Result = TypeVar("Result")
 
@@ -67,16 +65,20 @@ def set_threads(args: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def workplace(clips: int, seconds: float) -> Iterator[list[Path]]:
+def workplace(clips: int, seconds: float, distinct: int = 64) -> Iterator[list[Path]]:
     """Work in a temporary folder, as fetch_data and fetch_model would leave it.
+
+    Args:
+        distinct: how many clips have audio of their own; the others are hard links to these.
 
     Yields the clips' paths: WAV, 16 bits, 22,050 Hz, mono.
     """
     logging.disable_progress_bar()
-    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
-        shutil.copy(REPOSITORY / paths.PIPELINE, paths.PIPELINE)  # keys of unfinished work
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        for name in (paths.PIPELINE, "genrepro", "stages", "backbones"):
+            Path(name).symlink_to(REPOSITORY / name)  # a stage hashes the code it depends on
         set_params()
-        written = _write_clips(clips, seconds)
+        written = _write_clips(clips, seconds, distinct)
         paths.BACKBONE.mkdir(parents=True)
         Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(paths.BACKBONE)
         yield written
@@ -91,19 +93,19 @@ def set_params(**changes: dict[str, object]) -> Params:
     return load()
 
 
-def _write_clips(count: int, seconds: float) -> list[Path]:
+def _write_clips(count: int, seconds: float, distinct: int) -> list[Path]:
     rows: list[dict[str, object]] = []
     written: list[Path] = []
     for number in range(count):
         label = LABELS[number % len(LABELS)]
         path = paths.RAW / label / f"{label}.{number:05d}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if number < DISTINCT:
+        if number < distinct:
             soundfile.write(path, sound(number, seconds), RATE, subtype="PCM_16")
             digest = sha256(path)
         else:
-            path.hardlink_to(written[number % DISTINCT])
-            digest = str(rows[number % DISTINCT]["sha256"])
+            path.hardlink_to(written[number % distinct])
+            digest = str(rows[number % distinct]["sha256"])
         written.append(path)
         rows.append(
             {"clip": path.stem, "path": path.as_posix(), "label": label, "sha256": digest}
@@ -221,10 +223,10 @@ def alone(
     return result
 
 
-def timed_alone(function: Callable[..., dict], *arguments: object) -> dict[str, float]:
+def timed_alone(function: Callable[..., dict], *arguments: object, **how) -> dict[str, float]:
     """What `alone` gives, and the seconds of the whole process, imports included."""
     start = time.perf_counter()
-    figures = alone(function, *arguments)
+    figures = alone(function, *arguments, **how)
     return figures | {"process": time.perf_counter() - start}
 
 

@@ -25,11 +25,11 @@ README = Path(__file__).parent / "README.md"
 START, END = "<!-- table: python -m benchmarks.table --write -->", "<!-- end of table -->"
 PACKAGES = ("torch", "transformers", "datasets", "onnxruntime", "numpy")
 ROWS = (
-    "| what | before | here | factor, median | lowest to highest | command |\n"
+    "| what | instead of | here | factor, median | lowest to highest | command |\n"
     "|---|---|---|---|---|---|"
 )
 LEVERS = (
-    "| train stage | an epoch, s | first step, s | waits for data | GPU memory, MB |\n"
+    "| train stage with | seconds per epoch | first step, s | waits for data | GPU memory, MB |\n"
     "|---|---|---|---|---|"
 )
 Figures = dict[str, list[dict[str, float]]]
@@ -129,7 +129,7 @@ def _line(row: dict, command: str) -> str:
     middle, low, high = (_short(row["factor"][key]) for key in ("median", "low", "high"))
     spread = f"{low} to {high}" if len(row["here"]) > 1 else "once"
     cells = [row["what"], f"{row['before']['name']}: {before}", here, middle, spread]
-    return f"| {' | '.join(cells)} | `{command}` |"
+    return f"| {' | '.join(cells)} | `{' '.join(command.split()[:3])}` |"
 
 
 def _lever(name: str, found: dict) -> str:

@@ -43,7 +43,7 @@ SCRIPT = "run_audio_classification.py"
 
 
 def main() -> None:
-    parser = setup.options(__doc__, clips=60, seconds=2.0)
+    parser = setup.options(__doc__, clips=120, seconds=2.0)
     parser.add_argument("--corpus", type=Path, help="a folder <label>/<clip>.wav, for real clips")
     parser.add_argument("--model", help="a Hub id or a folder; default: a tiny HuBERT")
     parser.add_argument("--epochs", type=int, default=2, help="default: %(default)s")
@@ -53,7 +53,7 @@ def main() -> None:
     model = args.model and (
         str(Path(args.model).absolute()) if Path(args.model).is_dir() else args.model
     )
-    with setup.workplace(args.clips, args.seconds):
+    with setup.workplace(args.clips, args.seconds, distinct=args.clips):
         paths.RAW.rename("corpus")
         paths.BACKBONE.rename("backbone")
         HubertModel(setup.shape(narrow=True)).save_pretrained("backbone")

@@ -23,7 +23,7 @@ from genrepro.model.inference import average_segments, segment_logits
 def main(params: Params) -> None:
     allocator.keep_freed_memory()
     used = device.set_up_inference(params.evaluate)
-    with record_speed("evaluate") as figures:
+    with record_speed("evaluate") as figures, device.explain_out_of_memory(device.LESS_MEMORY):
         encoded = Encoded.open(ENCODED)
         parts, labels = read_parts(SPLIT, encoded)
         model = backbone.load(FINETUNED).to(used)

@@ -17,7 +17,8 @@ from genrepro.splits.duplicates import near_identical, read_fingerprints
 def main(params: Params) -> None:
     with record_speed("prepare"):
         clips = read_clips(CLIPS)
-        matches = near_identical(*read_fingerprints(FINGERPRINTS))
+        compare = params.split.same_recordings
+        matches = near_identical(*read_fingerprints(FINGERPRINTS)) if compare else []
         near = [(match.a, match.b) for match in matches]
         protocol = protocols.resolve(params.split.protocol, clips)
         splits = protocols.split(
@@ -30,7 +31,7 @@ def main(params: Params) -> None:
             same=near,
         )
         report = {"protocol": protocol, "fold": params.split.fold}
-        report |= audit.audit(clips, splits, near)
+        report |= audit.audit(clips, splits, near if compare else None)
         report["same_recording"] = [str(match) for match in matches]
         log(f"split.protocol={protocol}, split.fold={params.split.fold}\n{audit.table(report)}")
         if matches:

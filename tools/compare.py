@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ SEED = 42  # of the bootstrap: the same runs give the same interval
 
 def compare(
     a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame], *, confidence: float = 0.95
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Compare two families of runs on the clips that both were tested on.
 
     A clip's score is the share of a family's runs that predicted it correctly. The interval of the
@@ -67,8 +68,8 @@ def compare(
     a_better, b_better = int((gain < -1e-9).sum()), int((gain > 1e-9).sum())
     differing = a_better + b_better
     p = float(binomtest(b_better, differing).pvalue) if differing else 1.0
-    clear = interval["low"] is not None and (interval["low"] > 0 or interval["high"] < 0)
-    clear = clear and p < 1 - confidence
+    low, high = interval["low"], interval["high"]
+    clear = low is not None and high is not None and (low > 0 or high < 0) and p < 1 - confidence
     return {
         "clips": len(both),
         "units": int(units.max()) + 1,

@@ -34,6 +34,7 @@ class Split(Section):
     folds: int = Field(ge=2)
     fold: int = Field(ge=0)
     validation: float = Field(gt=0, lt=1)
+    same_recordings: bool
 
     @model_validator(mode="after")
     def _fold_exists(self) -> Split:

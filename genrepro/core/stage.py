@@ -21,7 +21,7 @@ from genrepro.core.errors import PipelineError, explain
 from genrepro.core.files import write_json
 
 INTERRUPTED = "error: interrupted; run the same command again to resume."
-RANK_0_FIRST = 5.0  # seconds within which rank 0 meets an error that all ranks share
+RANK_0_FIRST = 10.0  # seconds within which rank 0 meets an error that all ranks share
 
 
 def run(main: Callable[[], object]) -> None:
@@ -41,11 +41,13 @@ def run(main: Callable[[], object]) -> None:
 
 
 def _exit(message: str) -> NoReturn:
-    """Exit with a message. If rank 0 exits too, the launcher ends the other ranks before theirs."""
-    if processes.rank():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        time.sleep(RANK_0_FIRST)
+    """Exit with a message. Where all ranks fail alike, rank 0 has the launcher end the others."""
+    if processes.launched():
+        if processes.rank():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(RANK_0_FIRST)
+        print(message, file=sys.stderr, flush=True)
+        os._exit(1)  # at once: with torch, Python takes seconds to close down
     sys.exit(message)
 
 

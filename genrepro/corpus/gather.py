@@ -85,9 +85,16 @@ def _source(folder: Path, card: Card | None) -> dict[str, str | None]:
 
 
 def _known(data: Data, folder: Path, card: Card | None) -> Known:
-    facts = folder / card.facts if card and card.facts else None
-    pattern = card.name_pattern if card else None
-    return Known.of(Path(data.facts) if data.facts else facts, data.name_pattern or pattern)
+    pattern = data.name_pattern or (card.name_pattern if card else None)
+    if not data.facts:
+        return Known.of(folder / card.facts if card and card.facts else None, pattern)
+    watched = (Path("corpora").resolve(), folder.resolve())
+    if not any(Path(data.facts).resolve().is_relative_to(place) for place in watched):
+        raise PipelineError(
+            f"data.facts: {data.facts} is neither in corpora/ nor in data.corpus, so DVC would not "
+            "notice when it changes: move it to one of them."
+        )
+    return Known.of(Path(data.facts), pattern)
 
 
 def _fill(shelf: Shelf, folder: Path, card: Card | None) -> None:

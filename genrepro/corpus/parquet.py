@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path, PurePath
 
 import yaml
@@ -12,6 +13,7 @@ from datasets.exceptions import DatasetsError
 from datasets.utils.metadata import MetadataConfigs
 from fsspec.utils import glob_translate
 from huggingface_hub import DatasetCard
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from pyarrow import ArrowException
 from tqdm import tqdm
 
@@ -56,12 +58,25 @@ def _files(card: Parquet, split: str) -> list[tuple[str, Path]]:
     folder = client.fetch_matching(card.repo, patterns, card.revision, "dataset")
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
     names = [name for name in names if any(pattern.match(name) for pattern in wanted)]
-    if not names:
+    if not names or (not card.files and _missing_shards(names)):
+        looked_for = f"parquet file for split {split!r} (looked for {', '.join(patterns)})"
+        if HF_HUB_OFFLINE:
+            raise PipelineError(
+                f"HF_HUB_OFFLINE is set, and the cache lacks a {looked_for} of {card.repo}: "
+                "unset it and run once with network."
+            )
         raise PipelineError(
-            f"{card.repo} at {card.revision[:8]} holds no parquet file for split {split!r} "
-            f"(looked for {', '.join(patterns)}): name them in the card's `files`."
+            f"{card.repo} at {card.revision[:8]} lacks a {looked_for}: "
+            "name its files in the card's `files`."
         )
     return [(name, folder / name) for name in names]
+
+
+def _missing_shards(names: list[str]) -> bool:
+    """Whether there are fewer files than their names, …-00000-of-00003…, say."""
+    shards = [re.search(r"(.*)-\d{5}-of-(\d{5})", name) for name in names]
+    counts = Counter(shard.groups() for shard in shards if shard)
+    return any(count < int(total) for (_, total), count in counts.items())
 
 
 def _published(card: Parquet, split: str) -> list[str]:
@@ -88,11 +103,13 @@ def _published(card: Parquet, split: str) -> list[str]:
 
 def _configurations(card: Parquet) -> MetadataConfigs:
     """The configurations in the repository's README; none where it has none that can be read."""
+    readme = client.fetch_matching(card.repo, ["README.md"], card.revision, "dataset") / "README.md"
+    if not readme.is_file():
+        return MetadataConfigs()
     try:
-        readme = client.fetch(card.repo, "README.md", card.revision, "dataset")
         found = MetadataConfigs.from_dataset_card_data(DatasetCard.load(readme).data)
         return MetadataConfigs({str(name): config for name, config in found.items()})
-    except (client.MissingFile, yaml.YAMLError, ValueError, TypeError, RecursionError):
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         return MetadataConfigs()  # the usual names are tried then
 
 

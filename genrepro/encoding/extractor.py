@@ -116,11 +116,23 @@ def extract_segments(extractor: Extractor, wave: np.ndarray) -> list[np.ndarray]
     wave = wave[: round(extractor.max_seconds * rate)]
     length = round(extractor.segment_seconds * rate)
     hop = max(1, round(extractor.hop_seconds * rate))
-    name = extractor.model_input_names[0]
     return [
-        _halved(extractor(wave[start : start + length], sampling_rate=rate)[name][0])
+        _halved(_features(extractor, wave[start : start + length]))
         for start in _starts(len(wave), length, hop)
     ]
+
+
+def _features(extractor: Extractor, wave: np.ndarray) -> np.ndarray:
+    """The features of one segment, without frames that the extractor marks as padding.
+
+    Only SeamlessM4T's (w2v-BERT) adds such a frame: to an odd number of them.
+    """
+    output = extractor(wave, sampling_rate=extractor.sampling_rate)
+    features = np.asarray(output[extractor.model_input_names[0]][0])
+    mask = output.get("attention_mask")
+    if mask is None or len(mask[0]) != len(features):
+        return features
+    return features[np.asarray(mask[0], dtype=bool)]
 
 
 def _halved(features: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ predicted, and p_<label> for each label.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ _SMALLEST = 1e-12  # replaces a probability that was written as 0
 
 def score(
     frame: pd.DataFrame, labels: Sequence[str], confidence: float, resamples: int, seed: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Compute the metrics of a set of predictions, with intervals.
 
     Args:

@@ -12,6 +12,7 @@ import platform
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 # From malloc.h; described in mallopt(3).
 M_TRIM_THRESHOLD = -1
@@ -26,12 +27,12 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
-def release_between_shapes(model: nn.Module) -> None:
+def release_between_shapes(model: nn.Module) -> RemovableHandle:
     """Return what was kept to the kernel whenever `model` gets an input of a new shape.
 
     Tensors of another shape do not fit the gaps: clips of many lengths would take twice the memory.
     """
-    model.register_forward_pre_hook(_ReleaseBeforeNewShape(), with_kwargs=True)
+    return model.register_forward_pre_hook(_ReleaseBeforeNewShape(), with_kwargs=True)
 
 
 class _ReleaseBeforeNewShape:

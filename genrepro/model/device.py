@@ -27,6 +27,7 @@ from genrepro.core.stage import log
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL = 1.0  # seconds between two looks for a free GPU
+LESS_MEMORY = "set evaluate.batch_size=1, or evaluate.device=cpu."  # in evaluate and export
 _held: dict[str, object] = {}  # open files; the kernel releases their locks when the process ends
 
 
@@ -45,19 +46,22 @@ def set_up(train: Train) -> None:
                 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         else:
             claim_gpu()
-        check_gpu()
+        check_gpu("train.device")
     if choose_device(train) == "cuda" and train.deterministic:  # a CPU is deterministic anyway
         make_deterministic()
 
 
 def set_up_inference(evaluate: Evaluate) -> str:
-    """Return the device of evaluate and export, ready to compute in float32, the same each time.
+    """Prepare this process for evaluate or export; return the device. Call it before CUDA starts.
 
-    To be called before CUDA starts.
+    Computation is in full float32 and repeatable.
+
+    Raises:
+        PipelineError: as `set_up`, for `evaluate.device`.
     """
     if evaluate.device != "cpu":
         claim_gpu()
-        check_gpu()
+        check_gpu("evaluate.device")
     device = choose_device(evaluate)
     if device == "cuda":
         make_deterministic()
@@ -169,8 +173,11 @@ def less_memory(train: Train) -> str:
     return f"one segment at a time is too much for it: set {' or '.join(helps)}."
 
 
-def check_gpu() -> None:
+def check_gpu(key: str) -> None:
     """Check that PyTorch can compute on the GPU, if the machine has one.
+
+    Args:
+        key: the parameter that chooses the device, for the message.
 
     Raises:
         PipelineError: it cannot, which would mean hours on the CPU without a word.
@@ -190,7 +197,7 @@ def check_gpu() -> None:
     raise PipelineError(
         f"the GPU cannot be used ({reason}). Card: {name or 'unknown'}; driver: "
         f"{driver or 'unknown'}; PyTorch {torch.__version__}, built {built}. Update the driver, "
-        "install a PyTorch that supports this card, or set train.device=cpu."
+        f"install a PyTorch that supports this card, or set {key}=cpu."
     )
 
 

@@ -26,14 +26,14 @@ _SHOWN = 3  # examples of each leak in a message; metrics/split.json lists all
 
 
 def audit(
-    clips: Iterable[Clip], splits: Mapping[str, str], near: Iterable[tuple[str, str]] = ()
+    clips: Iterable[Clip], splits: Mapping[str, str], near: Iterable[tuple[str, str]] | None = ()
 ) -> dict[str, object]:
     """Count and name the leaks of a split.
 
     Args:
         clips: the whole corpus.
         splits: clip -> split, as genrepro.splits.protocols.split returns it.
-        near: pairs of clips that hold the same recording.
+        near: pairs of clips that hold the same recording; None if recordings were not compared.
 
     Returns:
         The content of metrics/split.json. `clips` and `labels` count clips per split,
@@ -54,8 +54,9 @@ def audit(
         "groups": _sharing(kept, splits, lambda clip: clip.group),
         "titles": _sharing(kept, splits, _work),
         "identical": _sharing(kept, splits, lambda clip: clip.sha256),
-        "near_identical": _paired(near, splits),
     }
+    if near is not None:
+        leaks["near_identical"] = _paired(near, splits)
     return {
         "clips": totals,
         "left_out": len(clips) - len(kept),

@@ -19,7 +19,9 @@ _KEY_BITS = np.uint32(2**20 - 1)
 _NEIGHBOURS = (
     24  # a key that many frames share is compared with so many of the next in the sorted list
 )
-_REACHES = ((4, 0.35), (16, 0.4))  # (frames on both sides, most wrong bits)
+# Frames around the shared key that are compared, and the share of bits that may differ.
+_CHECKS = (((-4, 0, 4), 0.3), (range(-4, 5), 0.3), (range(-16, 17), 0.3))
+_PADDING = 16  # silent frames between clips, so that no comparison crosses them
 _AT_ONCE = 50_000  # pairs of frames, to bound memory
 _SECONDS = 1.5  # of shared sound, or most of the shorter clip: less may be a sample or a drum loop
 _MOST = 0.6
@@ -81,26 +83,28 @@ def near_identical(fingerprints: Mapping[str, np.ndarray], frames_per_second: fl
 def allowed_wrong_bits(seconds: float) -> float:
     """The share of bits that may differ over so many seconds of sound.
 
-    Haitsma and Kalker allow 0.35. Here 0.22: copies of 120 real clips differed in 0.19 or less
-    after mp3 or Ogg at low bit rates, and clips of different bands in generated music that repeats
-    one pattern in 0.24 or more. Chance varies with 1/√seconds, so that below 1.2 s less is allowed;
-    0.3 leaves out two takes of one song, which differed in 0.28 over 1.7 s. All of these were
-    chosen on the clips they were measured on: expect a rare false alarm on others.
+    Haitsma and Kalker allow 0.35. Here at most 0.22: copies of 120 real clips differed in 0.19 or
+    less after mp3 or Ogg at low bit rates, clips of different bands in generated music that repeats
+    one pattern in 0.24 or more. Chance agreement varies with 1/√seconds, so shorter sounds must
+    agree better: different hits on kick drums differed in 0.011 or more over 0.5 s, two readings of
+    one word in 0.05 over 0.5 s, two pieces by one band in 0.16 to 0.21 over 3 s. mp3 and Ogg copies
+    differed in 0.02 to 0.1 over 0.6 s, so a copy of a clip of a second or less is found only if it
+    was resampled, made louder or stored in another lossless format.
+
+    The numbers were chosen on the clips they were measured on: expect a rare false alarm.
     """
-    return min(0.22, 0.5 - 0.3 / math.sqrt(seconds))
+    return max(0.005, min(0.5 - 0.36 / math.sqrt(seconds), 0.117 + 0.013 * seconds, 0.22))
 
 
 def _proposed(codes: Sequence[np.ndarray]) -> list[tuple[int, int, int]]:
     """Clips a and b, a before b, and offsets at which they agree around a shared key."""
     if len(codes) < 2:
         return []
-    quiet = np.zeros(
-        _REACHES[-1][0], np.uint32
-    )  # between clips, so that no comparison crosses them
-    flat = np.concatenate([np.concatenate([quiet, code, quiet]) for code in codes])
-    lengths = [len(code) + 2 * len(quiet) for code in codes]
-    clip = np.repeat(np.arange(len(codes)), lengths)
-    frame = np.concatenate([np.arange(length) for length in lengths])
+    quiet = np.zeros(_PADDING, np.uint32)
+    flat = np.concatenate([quiet, *(part for code in codes for part in (code, quiet))])
+    lengths = np.array([_PADDING, *(len(code) + _PADDING for code in codes[:-1])])
+    starts = np.cumsum(lengths)  # of each clip in `flat`
+    clip = np.searchsorted(starts, np.arange(len(flat)), side="right").astype(np.int32) - 1
     found: set[tuple[int, int, int]] = set()
     for shift in _KEYS:
         key = (flat >> np.uint32(shift)) & _KEY_BITS
@@ -114,14 +118,15 @@ def _proposed(codes: Sequence[np.ndarray]) -> list[tuple[int, int, int]]:
             a, b = kept[left], kept[left + step]
             other = clip[a] != clip[b]
             a, b = _agreeing(flat, a[other], b[other])
-            found.update(zip(clip[a], clip[b], frame[a] - frame[b], strict=True))
-    return sorted((int(a), int(b), int(offset)) for a, b, offset in found)
+            offset = (a - starts[clip[a]]) - (b - starts[clip[b]])
+            found.update(zip(clip[a].tolist(), clip[b].tolist(), offset.tolist(), strict=True))
+    return sorted(found)
 
 
 def _agreeing(flat: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the pairs of frames around which the codes agree, first nearby, then farther away."""
-    for reach, most in _REACHES:
-        around = np.arange(-reach, reach + 1)
+    """Keep the pairs of frames around which the codes agree."""
+    for frames, most in _CHECKS:
+        around = np.array(frames)
         agree = np.zeros(len(a), dtype=bool)
         for start in range(0, len(a), _AT_ONCE):
             rows = slice(start, start + _AT_ONCE)

@@ -73,7 +73,7 @@ def split(
         candidates = _together(rest, same) if by_group else [(clip,) for clip in rest]
         for clip in hold_out(candidates, validation, seed):
             splits[clip.clip] = "validation"
-    _check_labels(clips, splits, protocol, units)
+    _check_labels(clips, splits, protocol, units, list(same))
     return dict(sorted(splits.items()))
 
 
@@ -152,7 +152,11 @@ def _together(clips: Sequence[Clip], same: Iterable[tuple[str, str]]) -> list[Un
 
 
 def _check_labels(
-    clips: Sequence[Clip], splits: Mapping[str, str], protocol: str, units: Sequence[Unit]
+    clips: Sequence[Clip],
+    splits: Mapping[str, str],
+    protocol: str,
+    units: Sequence[Unit],
+    same: Sequence[tuple[str, str]],
 ) -> None:
     """Refuse an assignment in which a split lacks a label, and say how to fix it."""
     kept = {(clip.label, splits[clip.clip]) for clip in clips if clip.clip in splits}
@@ -160,7 +164,7 @@ def _check_labels(
     if not missing:
         return
     label, split = missing[0]
-    count = sum(any(clip.label == label for clip in unit) for unit in units)
+    count = _holding(label, units)
     what = "group(s) of clips" if protocol == "grouped" else "clip(s)"
     more = f" ({len(missing) - 1} more such gaps)" if len(missing) > 1 else ""
     if protocol == "course":
@@ -177,4 +181,16 @@ def _check_labels(
             f"the label has {count} {what}: set split.folds to at most {count}, use another "
             "split.fold or seed, or add clips of it"
         )
+    if protocol == "grouped" and count < (without := _holding(label, _together(clips, ()))):
+        example = " and ".join(same[0])
+        advice += (
+            f". It has only {count} and not {without} because the acoustic fingerprint takes "
+            f"{len(same)} pair(s) of clips for the same recording, e.g. {example}: "
+            "if it is wrong, set split.same_recordings=false"
+        )
     raise PipelineError(f"The {split} split has no clip of the label {label!r}{more}; {advice}.")
+
+
+def _holding(label: str, units: Iterable[Unit]) -> int:
+    """The number of units that hold a clip of the label."""
+    return sum(any(clip.label == label for clip in unit) for unit in units)

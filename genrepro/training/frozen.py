@@ -24,7 +24,7 @@ from genrepro.core.params import Train
 from genrepro.core.stage import log
 from genrepro.encoding.parts import Part
 from genrepro.encoding.store import Encoded, Row, write_index, write_shard
-from genrepro.model import device
+from genrepro.model import allocator, device
 from genrepro.model.backbone import HEAD
 from genrepro.model.inference import stacked
 from genrepro.training.data import Segments
@@ -119,6 +119,7 @@ def _write(
 def _outputs(layers: nn.Module, encoded: Encoded, rows: list[int], train: Train) -> Iterator[Row]:
     was_training, where = layers.training, device.choose_device(train)
     layers.eval().to(where)
+    hook = allocator.release_between_shapes(layers)
     for _, group in groupby(rows, key=lambda row: encoded[row].shape):
         alike = list(group)
         for start in range(0, len(alike), train.batch_size):
@@ -128,6 +129,7 @@ def _outputs(layers: nn.Module, encoded: Encoded, rows: list[int], train: Train)
                 outputs = _used(layers(inputs))
             for row, output in zip(batch, outputs.half().cpu().numpy()):
                 yield encoded.clip[row], encoded.segment[row], output
+    hook.remove()
     layers.train(was_training).cpu()
     if where == "cuda":  # the memory reported at the end is that of training
         torch.cuda.empty_cache()

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers import Trainer
+from transformers import Trainer, TrainerControl
 
 from genrepro.core.errors import PipelineError
 from genrepro.model.inference import average_segments, segment_logits
 from genrepro.training.callbacks import steps_per_epoch
 from genrepro.training.data import Collator, Prefetcher, Shuffled
+from genrepro.training.metric import ClipAccuracy
 
 EPOCH_LOSS = "training loss of the epoch so far"  # its key in trainer_state.json
 WEIGHTS = "weights.pt"
@@ -24,13 +25,16 @@ class ClipTrainer(Trainer):
     """Trainer that validates by clip: a clip's segments give one prediction, as in the test.
 
     A checkpoint also holds the best weights so far and the training loss of an unfinished epoch, so
-    that an interrupted run ends with the model and the curves of an uninterrupted one. Only what is
-    trained is written, under the model's own names (transformers renames some when it saves).
+    that an interrupted run ends with the model and the curves of an uninterrupted one. Weights are
+    written under the model's own names, some of which transformers changes when it saves a model.
     """
+
+    control: TrainerControl
 
     def __init__(self, *args, label_smoothing: float, keep_best: bool, **kwargs) -> None:
         super().__init__(*args, compute_loss_func=self._loss, **kwargs)
         self.label_smoothing, self.keep_best = label_smoothing, keep_best
+        self.accuracy = ClipAccuracy(keep_in_memory=True)
         self.best: dict[str, torch.Tensor] | None = None
         self.epoch_loss: float | torch.Tensor = 0.0
         if self.args.device.type == "cuda":
@@ -58,7 +62,7 @@ class ClipTrainer(Trainer):
                 loss = loss + super().training_step(model, batch, num_items_in_batch)
         self.epoch_loss = self.epoch_loss + loss.double()
         if loss.device.type == "cpu":  # reading a GPU's loss would wait for it; see `log`
-            self._check_finite(loss.item())
+            self._check_finite(loss.item(), math.floor(self.state.epoch or 0) + 1)
         return loss
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
@@ -66,12 +70,11 @@ class ClipTrainer(Trainer):
             steps = steps_per_epoch(self.args, self.state)
             logs["loss"] = float(np.mean(self._epoch_losses())) / steps
             self.epoch_loss = 0.0
-            self._check_finite(logs["loss"])
+            self._check_finite(logs["loss"], round(self.state.epoch))
         super().log(logs, *args, **kwargs)
 
-    def _check_finite(self, loss: float) -> None:
+    def _check_finite(self, loss: float, epoch: int) -> None:
         if not math.isfinite(loss):
-            epoch = math.floor(self.state.epoch or 0) + 1
             raise PipelineError(
                 f"training diverged in epoch {epoch}: the loss is {loss}. "
                 "Earlier results were kept. Try a tenth of train.learning_rate (or "
@@ -136,8 +139,9 @@ class ClipTrainer(Trainer):
         logits = average_segments(self._validation_logits(), np.array(part.clip_of))
         targets = torch.tensor(part.targets)
         loss = functional.cross_entropy(torch.from_numpy(logits), targets).item()
-        self._check_finite(loss)
-        accuracy = float(np.mean(logits.argmax(axis=1) == part.targets))
+        self._check_finite(loss, round(self.state.epoch))
+        predictions = {"predictions": logits.argmax(axis=1), "references": part.targets}
+        accuracy = self.accuracy.compute(**predictions)["accuracy"]
         metrics = {
             "eval_accuracy": accuracy,
             "eval_loss": loss,

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -61,18 +60,24 @@ def test_a_bug_keeps_its_traceback():
         stage.run(main)
 
 
-def test_under_a_launcher_other_ranks_let_rank_0_report_first(monkeypatch):
+def test_under_a_launcher_other_ranks_let_rank_0_report_first(monkeypatch, capsys):
     for name, value in {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    waited = []
-    monkeypatch.setattr(stage.time, "sleep", waited.append)
+    events = []
+    monkeypatch.setattr(stage.time, "sleep", events.append)
+    monkeypatch.setattr(stage.os, "_exit", sys.exit)
     monkeypatch.setattr(processes, "end_with_parent", lambda: None)
-    with pytest.raises(SystemExit, match="error: broken"):
-        stage.run(lambda: (_ for _ in ()).throw(PipelineError("broken.")))
-    assert waited == [stage.RANK_0_FIRST]
+
+    def fail(error: BaseException):
+        raise error
+
     with pytest.raises(SystemExit) as caught:
-        stage.run(lambda: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert caught.value.code == 1  # without a word
+        stage.run(lambda: fail(PipelineError("broken.")))
+    assert events == [stage.RANK_0_FIRST] and caught.value.code == 1
+    assert capsys.readouterr().err == "error: broken.\n"
+    with pytest.raises(SystemExit) as caught:  # by the launcher, or at the terminal
+        stage.run(lambda: fail(KeyboardInterrupt()))
+    assert caught.value.code == 1 and capsys.readouterr().err == ""
 
 
 def test_seconds_and_memory_go_to_metrics_speed(in_tmp):
@@ -130,6 +135,5 @@ def test_a_stage_ends_with_its_dvc_and_the_next_one_waits(in_tmp):
     )
     assert b"waiting for it to end" in waiting.stdout.readline()
     dvc.kill()
-    start = time.perf_counter()
-    assert waiting.wait(30) == 0 and time.perf_counter() - start < 15
+    assert waiting.wait(120) == 0
     assert (in_tmp / "done").exists()

@@ -134,12 +134,19 @@ def test_clips_of_one_name_are_told_apart(tmp_path):
     }
 
 
-def test_facts_and_a_name_pattern(folder, tmp_path):
-    (tmp_path / "facts.csv").write_text(
+def test_facts_that_dvc_does_not_watch_are_refused(folder, tmp_path):
+    (tmp_path / "facts.csv").write_text("clip,group\na1,Ann\n")
+    for path in (tmp_path / "facts.csv", folder / ".." / "facts.csv"):
+        with pytest.raises(PipelineError, match="DVC would not notice"):
+            gather(folder, facts=str(path))
+
+
+def test_facts_and_a_name_pattern(folder):
+    (folder / "facts.csv").write_text(
         "\ufeffclip,title,group,more\na1,Miaow,Ann,x\r\ncat/a2,,Ben,x\r\nunknown,,Cy,x\r\n,,,\r\n,,,\r\n"
     )
     found = gather(
-        folder, facts=str(tmp_path / "facts.csv"), name_pattern=r"(?P<group>[ab])(?P<part>\d)"
+        folder, facts=str(folder / "facts.csv"), name_pattern=r"(?P<group>[ab])(?P<part>\d)"
     )
     table = rows(found)
     known = {clip: (row["group"], row["title"], row["part"]) for clip, row in table.items()}
@@ -189,7 +196,7 @@ def test_a_name_pattern_that_matches_nothing_is_refused_although_the_corpus_has_
 )
 def test_a_readme_configures_which_files_are_read(tmp_path, monkeypatch, configs, patterns):
     (tmp_path / "README.md").write_text(f"---\nconfigs: {configs}\n---\n")
-    monkeypatch.setattr(hub_parquet.client, "fetch", lambda *_: tmp_path / "README.md")
+    monkeypatch.setattr(hub_parquet.client, "fetch_matching", lambda *_: tmp_path)
     card = Parquet(kind="parquet", repo="a/b", revision="0" * 40)
     assert hub_parquet._published(card, "train")[: len(patterns)] == patterns
 
@@ -207,11 +214,11 @@ def test_a_readme_configures_which_files_are_read(tmp_path, monkeypatch, configs
         (None, "there is no file"),
     ],
 )
-def test_wrong_facts_are_refused(folder, tmp_path, content, words):
+def test_wrong_facts_are_refused(folder, content, words):
     if content is not None:
-        (tmp_path / "facts.csv").write_bytes(content)
+        (folder / "facts.csv").write_bytes(content)
     with pytest.raises(PipelineError, match=words):
-        gather(folder, facts=str(tmp_path / "facts.csv"))
+        gather(folder, facts=str(folder / "facts.csv"))
 
 
 def test_gtzans_facts():

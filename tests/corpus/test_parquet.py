@@ -85,10 +85,36 @@ def test_a_wrong_card_is_explained_in_one_line(hub, tmp_path):
         card(tmp_path, "several", config=None): ["several configurations", "small, other"],
         card(tmp_path, "torn", files="torn/*.parquet"): ["torn/train-0.parquet", "not readable"],
         card(tmp_path, "revision", revision="6" * 40): ["no revision", "6" * 40],
-        card(tmp_path, "split", split="validation"): ["no parquet file for split 'validation'"],
+        card(tmp_path, "split", split="validation"): ["lacks a parquet file", "'validation'"],
     }
     found = gathered(hub, tmp_path, *corpora)
     for corpus, words in corpora.items():
         message = found[corpus][0]
         assert all(word in message for word in words), message
         assert "\n" not in message
+
+
+@pytest.mark.parametrize("files", [None, "data/*.parquet"])
+def test_a_private_or_gated_corpus_says_so(hub, tmp_path, files):
+    corpora = {
+        card(tmp_path, "private", repo="fails/401", files=files): "for a private one log in",
+        card(tmp_path, "gated", repo="fails/gated", files=files): "is gated: ask for access",
+        card(tmp_path, "forbidden", repo="fails/403", files=files): "forbids access",
+    }
+    found = gathered(hub, tmp_path, *corpora)
+    for corpus, words in corpora.items():
+        assert words in found[corpus][0]
+        assert "cut short" not in found[corpus][0]
+
+
+def test_half_a_corpus_in_the_cache_is_not_taken_for_the_whole_offline(hub, tmp_path):
+    shards = {f"data/train-0000{n}-of-00002.parquet": words_parquet(f"train{n}") for n in (0, 1)}
+    hub.add("datasets", "someone/sharded", shards, "7" * 40)
+    given = {"repo": "someone/sharded", "revision": "7" * 40, "config": None, "split": "train"}
+    whole = card(tmp_path, "whole", **given)
+    half = card(tmp_path, "half", files="data/train-00000*", **given)
+    assert len(gathered(hub, tmp_path, half)["half"][1]) == 7  # as after a download that stopped
+    message, _, _ = gathered(hub, tmp_path, whole, HF_HUB_OFFLINE="1")["whole"]
+    assert "HF_HUB_OFFLINE is set" in message and "\n" not in message
+    assert len(gathered(hub, tmp_path, whole)["whole"][1]) == 14
+    assert len(gathered(hub, tmp_path, whole, HF_HUB_OFFLINE="1")["whole"][1]) == 14

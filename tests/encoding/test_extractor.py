@@ -4,7 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from transformers import ASTFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+from transformers import (
+    ASTFeatureExtractor,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+)
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import Encode, load
@@ -70,6 +75,16 @@ def test_ast_segments_of_a_short_clip_are_not_padded():
     (one,) = extract_segments(extractor, tone(440, 3.0))
     assert one.shape == (298, 32)
     assert one[-1].std() > 0
+
+
+@pytest.mark.parametrize("samples", [3_200, 3_360])  # 18 frames, and 19
+def test_frames_that_pad_an_odd_number_for_w2v_bert_are_left_out(samples):
+    extractor = adapt(SeamlessM4TFeatureExtractor(), encode(), longest_seconds=1.0)
+    wave = tone(440, 1.0)[:samples]
+    whole = extractor(wave, sampling_rate=RATE)
+    (one,) = extract_segments(extractor, wave)
+    assert len(one) == whole["attention_mask"].sum() == 9
+    assert np.allclose(one, whole["input_features"][0][:9], rtol=1e-3, atol=1e-3)
 
 
 def test_an_adapted_extractor_is_the_same_after_saving_and_loading(tmp_path):

@@ -158,6 +158,74 @@ def test_train_layers_keeps_the_pretrained_weights_of_the_first_layers(kind):
         built(folder, extractor, layers=3)
 
 
+def test_params_yaml_wins_over_the_checkpoint_s_config(tmp_path):
+    folder = tiny_backbone("hubert", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    surprises = {
+        "use_weighted_layer_sum": True,
+        "problem_type": "multi_label_classification",
+        "id2label": {"0": "cat", "1": "dog"},
+        "attn_implementation": "flash_attention_2",  # a package that is not installed
+        "return_dict": False,
+        "output_hidden_states": True,
+        "auto_map": {"AutoConfig": "configuration.Mine"},
+        "layerdrop": 0.5,
+    }
+    (folder / "config.json").write_text(json.dumps(config | surprises))
+    model, _ = built(folder, load_extractor(folder))
+    assert not model.config.use_weighted_layer_sum and not hasattr(model, "layer_weights")
+    assert model.config.problem_type == "single_label_classification"
+    assert list(model.config.id2label.values()) == LABELS
+    assert model.config.layerdrop == 0.5  # the author's recipe, where params.yaml says nothing
+    assert list(model.eval()(torch.randn(1, 16_000))) == ["logits"]
+    model.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved/config.json").read_text())
+    assert "auto_map" not in saved and "attn_implementation" not in saved
+    (tmp_path / "saved/config.json").write_text(
+        json.dumps(saved | {"attn_implementation": "flash_attention_2"})
+    )
+    assert backbone.load(tmp_path / "saved").config.use_weighted_layer_sum is False
+
+
+@pytest.mark.parametrize("name", ["hubert", "whisper"])
+def test_no_layer_is_dropped_from_a_weighted_sum(tmp_path, name):
+    folder = tiny_backbone(name, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    key = "encoder_layerdrop" if name == "whisper" else "layerdrop"
+    (folder / "config.json").write_text(json.dumps(config | {key: 1.0}))
+    extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=1.0)
+    (segment,) = extract_segments(extractor, tone(300, 1.0))
+    model, _ = built(folder, extractor, weighted_layer_sum=True)
+    inputs = torch.from_numpy(segment[None].astype(np.float32))
+    assert model.train()(inputs).logits.shape == (1, 3)
+    assert built(folder, extractor)[0].config.to_dict()[key] == 1.0
+
+
+def test_quantized_weights_are_refused_in_a_sentence(tmp_path):
+    folder = tiny_backbone("hubert", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PipelineError, match="are quantized"):
+        built(folder, load_extractor(folder))
+    with pytest.raises(PipelineError, match="are quantized"):
+        backbone.load(folder)
+
+
+def test_specaugment_is_skipped_for_inputs_shorter_than_its_masks(tmp_path):
+    folder = tiny_backbone("hubert", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"apply_spec_augment": True, "mask_time_prob": 0.9, "hidden_dropout": 0.0}
+    config |= {"feat_proj_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+    config |= {"layerdrop": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    model, _ = built(folder, load_extractor(folder))
+    for samples, is_masked in ((1_600, False), (8_000, True)):  # 4 and 24 frames; a mask has 10
+        wave = torch.randn(2, samples)
+        same = torch.equal(model.train()(wave).logits, model.eval()(wave).logits)
+        assert same == (not is_masked)
+
+
 def test_an_option_that_a_backbone_lacks_is_refused(tmp_path):
     folder = tiny_backbone("ast", tmp_path)
     extractor = load_extractor(folder)

@@ -16,6 +16,8 @@ from genrepro.core.params import Params, load
 from stages import encode, evaluate, export, fetch_data, fetch_model, prepare, train
 from tests.support.samples import RATE, ROOT, tone
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 SMALL |= {"intermediate_size": 16}
 WAVES = SMALL | {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 64, "vocab_size": 32}
@@ -55,7 +57,7 @@ BACKBONES = {
     "ctc": ("Wav2Vec2ForCTC", WAVES, "Wav2Vec2"),
 }
 NO_CONVOLUTIONS = ("ast-multi-label", "w2v-bert")
-SECONDS = (0.1, 0.15, 0.2, 0.25, 0.6, 2.0)
+SECONDS = (0.1, 0.15, 0.21, 0.25, 0.6, 2.0)
 
 
 def saved(name: str, folder) -> None:
@@ -84,9 +86,9 @@ def split_corpus(tmp_path_factory):
         for number, seconds in enumerate(SECONDS):
             wave = tone(frequency * (1 + number / 5), seconds, seed=number)
             soundfile.write(home / "corpus" / label / f"{label}{number}.wav", wave, RATE)
-    (home / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
-    (home / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    params = load(home / "params.yaml")
+    for name in ("dvc.yaml", "genrepro", "stages"):  # what the keys of unfinished work depend on
+        (home / name).symlink_to(ROOT / name)
+    params = load(ROOT / "params.yaml")
     params = recipe(params, "data", corpus="corpus")
     params = recipe(params, "split", folds=3, validation=0.3, protocol="stratified")
     params = recipe(params, "train", epochs=1, batch_size=2, effective_batch_size=2)
@@ -121,7 +123,8 @@ def test_it_trains_and_its_export_predicts_what_evaluate_recorded(encoded, what,
         pytest.skip("there is no convolutional encoder")
     monkeypatch.chdir(home)
     freeze = {"freeze": "backbone", "probe": True} if what == "probe" else {"freeze": what}
-    params = recipe(params, "train", **freeze)
+    alone = {"batch_size": 1} if what == "nothing" else {}  # not padded by a longer clip
+    params = recipe(params, "train", **freeze, **alone)
     params = recipe(params, "export", onnx=what == "nothing")  # freezing does not change the graph
     for stage in (train, evaluate, export):
         stage.main(params)

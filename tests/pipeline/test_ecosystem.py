@@ -13,6 +13,7 @@ from tests.support import pipeline_repo
 from tests.support.pipeline_repo import STAGES, Clone, ran
 from tests.support.samples import ROOT
 
+pytestmark = pytest.mark.slow
 RATES = ["0.001", "0.0003", "0.00001"]  # one more than there are workers
 
 

@@ -34,6 +34,7 @@ def torture(repo, tmp_path_factory):
         yield torture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_full_disk_is_one_error_and_with_room_the_stage_ends_well(torture, stage):
     assert full_disk.try_full(torture, stage, share=0.5).startswith("error: ")

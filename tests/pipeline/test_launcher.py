@@ -64,6 +64,7 @@ def curves(clone: Clone) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_model_that_one_does(alone, shared):
     one, two = figures(alone), figures(shared)
     assert (two["accuracy"], two["epoch"]) == (one["accuracy"], one["epoch"])
@@ -76,6 +77,7 @@ def test_two_processes_train_the_model_that_one_does(alone, shared):
     assert not list((shared.path / ".resume/train").iterdir())
 
 
+@pytest.mark.slow
 def test_two_processes_that_were_interrupted_and_killed_resume_to_the_same_bytes(shared, tmp_path):
     clone = shared.copy(tmp_path / "repo")
     stopped = train_until("epoch   2", clone, lambda pid: os.kill(pid, signal.SIGTERM))
@@ -101,16 +103,15 @@ def train_until(words: str, clone: Clone, stop: Callable[[int], None]) -> str:
         )
     wait_for(log, words)
     stop(launcher.pid)
-    assert launcher.wait(60) != 0
+    assert launcher.wait(120) != 0
     return log.read_text()
 
 
 def wait_for(log: Path, words: str) -> None:
-    for _ in range(3000):
-        if words in log.read_text():
-            return
+    deadline = time.monotonic() + 300
+    while words not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
-    raise AssertionError(log.read_text())
 
 
 def children(parent: int) -> list[int]:
@@ -118,6 +119,7 @@ def children(parent: int) -> list[int]:
     return sorted(int(number) for number in listed.stdout.split())
 
 
+@pytest.mark.slow
 def test_two_processes_encode_the_bytes_that_one_does(alone, tmp_path):
     clone = alone.copy(tmp_path / "repo")
     clone.set(encode__launcher=TWO)
@@ -134,7 +136,7 @@ def encoded(clone: Clone) -> dict[str, bytes]:
 FAILS_ON = """
 import sys
 from genrepro.core import distributed, errors, processes, stage
-stage.RANK_0_FIRST = 2.0
+stage.RANK_0_FIRST = 5.0
 
 def main():
     distributed.barrier("start")
@@ -146,6 +148,7 @@ stage.run(main)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["0", "1", "01"])
 def test_whichever_process_fails_all_end_with_one_error(tmp_path, which):
     script = tmp_path / "fails.py"
@@ -155,6 +158,7 @@ def test_whichever_process_fails_all_end_with_one_error(tmp_path, which):
     assert done.stderr.count("error: ") == done.stderr.count("error: this is broken: fix it.") == 1
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_is_reported_once_and_before_any_work(alone, tmp_path):
     clone = alone.copy(tmp_path / "repo")
     done = clone.run(*TWO.split(), "-m", "stages", "train", ok=False)

@@ -55,7 +55,7 @@ def repo(repo, tmp_path_factory) -> Clone:
         ("fetch_data", ".resume", ".resume/fetch_data.lock"),
         ("fetch_data", "data", "data/.raw.part"),
         ("prepare", "metrics", "metrics/.split.json.part"),
-        ("train", "models", "models/.finetuned.part"),
+        pytest.param("train", "models", "models/.finetuned.part", marks=pytest.mark.slow),
     ],
 )
 def test_a_read_only_folder_is_one_error_that_names_it(repo, stage, folder, place):

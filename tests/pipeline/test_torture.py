@@ -15,6 +15,7 @@ import pytest
 from tests.support.torture import Torture
 from tests.support.torture_place import Differs, Place
 
+pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("GENREPRO_TORTURE_SEED", time.time()))
 STAGES = ["fetch_data", "encode", "train"]
 

@@ -7,9 +7,12 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support import pipeline_repo
 from tests.support.pipeline_repo import WORKERS, Clone, hashes, ran
 
+pytestmark = pytest.mark.slow
 TO_TRAIN = ["fetch_data", "fetch_model", "prepare", "encode", "train"]
 RESUMED = "from checkpoint-"
 

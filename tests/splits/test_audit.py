@@ -161,6 +161,20 @@ def test_prepare_writes_the_split_and_its_audit(in_tmp, capsys):
     assert (in_tmp / "data/split.csv").read_bytes() == before
 
 
+def test_recordings_are_compared_unless_turned_off(in_tmp):
+    write_corpus(in_tmp, groups=False)
+    text = (in_tmp / "params.yaml").read_text()
+    prepare.main(params.load())
+    report = json.loads((in_tmp / "metrics/split.json").read_text())
+    assert len(report["same_recording"]) == 1
+    assert "near_identical" in report["leaks"]["test"]
+    (in_tmp / "params.yaml").write_text(text.replace("recordings: true", "recordings: false"))
+    prepare.main(params.load())
+    report = json.loads((in_tmp / "metrics/split.json").read_text())
+    assert report["same_recording"] == []
+    assert "near_identical" not in report["leaks"]["test"]  # not 0: nobody has looked
+
+
 def test_prepare_warns_about_the_course_split(in_tmp, capsys):
     write_corpus(in_tmp)
     text = (in_tmp / "params.yaml").read_text()

@@ -212,6 +212,19 @@ def test_a_label_with_too_few_clips_is_named_with_what_to_do():
         cut(clips, folds=10, fold=9)
 
 
+def test_a_fingerprint_that_makes_the_split_impossible_is_named():
+    clips = plain(40, labels=2, clips_per_group=2)
+    blues = [clip.clip for clip in clips if clip.label == "blues"]
+    same = [(blues[0], other) for other in blues[1:]]
+    with pytest.raises(PipelineError, match=r"fingerprint takes 19 pair.*same_recordings=false"):
+        cut(clips, "grouped", same=same)
+    assert cut(clips, "grouped", same=same[:1])
+    few = [clip for clip in clips if clip.label == "blues" or clip.group.endswith("-0")]
+    with pytest.raises(PipelineError) as caught:
+        cut(few, "grouped", same=same[:1])
+    assert "fingerprint" not in str(caught.value)
+
+
 def test_one_large_group_does_not_unbalance_the_rest():
     clips = [Clip(f"a.{i:03d}", "a", "large" if i < 35 else f"a{i}") for i in range(100)]
     clips += [Clip(f"b.{i:03d}", "b", f"b{i // 2}") for i in range(100)]

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.torture import Torture
-from tests.support.torture_place import Differs, Place, copy_tree
+from tests.support import pipeline_repo
+from tests.support.samples import ROOT
+from tests.support.torture import PARAMS, Torture
+from tests.support.torture_place import PATIENCE, Differs, Place
 
 SIZE_MB = 400
 SHARES = (0.1, 0.6)  # of what a stage writes: the room that is left
@@ -43,8 +45,8 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 def prepared(folder: Path, stages: list[str]) -> Torture:
     """A place on the small disk in which every stage up to the last of `stages` has run once."""
-    (folder / "clone").mkdir()
-    torture = Torture(Place(copy_tree(folder / "clone"), through_dvc=False), 0, stages)
+    clone = pipeline_repo.clone(folder / "clone", **PARAMS)
+    torture = Torture(Place(clone.path, through_dvc=False), 0, stages)
     torture.place.log = Path(tempfile.gettempdir()) / f"full-disk-{os.getpid()}.log"
     torture.undisturbed()
     return torture
@@ -60,7 +62,7 @@ def try_full(torture: Torture, stage: str, share: float) -> str:
     written = sum(size(place.root / path) for path in place.outputs(stage))
     ballast = fill(place.root.parent / "ballast", leave=int(share * written))
     process = place.start(stage)
-    code, printed = process.wait(300), place.printed()
+    code, printed = process.wait(PATIENCE), place.printed()
     if code != 1 or "Traceback" in printed or "no space left" not in printed.splitlines()[-1]:
         raise Differs(f"{stage} with a full disk ended with {code}:\n{printed[-3000:]}")
     if place.hashes(stage) != torture.reference[stage]:
@@ -88,8 +90,7 @@ def fill(path: Path, leave: int) -> Path:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder)):
-        place = Place(Path(__file__).parents[2])
-        stages = list(place.stages)
+        stages = list(Place(ROOT).stages)
         torture = prepared(Path(folder), stages)
         for stage in stages:
             for share in SHARES:

@@ -113,12 +113,13 @@ class Clone:
         return Clone(target, dict(self.env))
 
 
-def hashes(lock: str) -> dict[str, str]:
-    """Path -> hash of every output in a dvc.lock, except metrics/speed."""
+def hashes(lock: str, *only: str) -> dict[str, str]:
+    """Path -> hash of every output in a dvc.lock, or of some stages, except metrics/speed."""
+    stages = yaml.safe_load(lock)["stages"]
     return {
         out["path"]: out["md5"]
-        for stage in yaml.safe_load(lock)["stages"].values()
-        for out in stage["outs"]
+        for name in only or stages
+        for out in stages[name]["outs"]
         if not out["path"].startswith("metrics/speed/")
     }
 
@@ -140,8 +141,8 @@ def tones(folder: Path) -> None:
             soundfile.write(folder / label / f"{label}.{number:02d}.wav", wave, RATE)
 
 
-def clone(target: Path, **params: object) -> Clone:
-    """A new repository with this working copy's files, the tones and one commit."""
+def working_copy(target: Path) -> Clone:
+    """A new repository with this working copy's files, without results, and one commit."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -154,13 +155,20 @@ def clone(target: Path, **params: object) -> Clone:
         if name.split("/")[0] not in RESULTS and source.is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target / name)
-    tones(target / CORPUS)
     made = Clone(target)
-    made.set(**SMALL | params)
     made.git("init", "--quiet", "--initial-branch", "main")
     made.git("config", "user.name", "A. Tester")
     made.git("config", "user.email", "tester@example.org")
-    made.commit("The repository, with tones")
+    made.commit("The repository")
+    return made
+
+
+def clone(target: Path, **params: object) -> Clone:
+    """A working copy with a corpus of tones and small parameters, committed."""
+    made = working_copy(target)
+    tones(target / CORPUS)
+    made.set(**SMALL | params)
+    made.commit("Tones")
     return made
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,8 +22,11 @@ from pathlib import Path
 
 import yaml
 
-from tests.support.torture_place import NOTHING, ROOT, Differs, Place, copy_tree
+from tests.support import pipeline_repo
+from tests.support.samples import ROOT
+from tests.support.torture_place import NOTHING, Differs, Place
 
+PARAMS = {"train.epochs": 4, "export.onnx": True}  # enough epochs to be killed in
 AGAIN = 0.3  # share of the runs after a kill that are killed too
 RESUMED = ("from checkpoint-", "already encoded")  # what train and encode then print
 MOST_RUNS = 12  # of one stage before it must have ended
@@ -130,11 +132,8 @@ def main() -> None:
     each = -(-args.kills // len(stages))
     print(f"seed {args.seed}, at least {each} kills of each of {', '.join(stages)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "clone"
-        root.mkdir()
-        copy_tree(root)
-        subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "-f"], cwd=root, check=True)
-        torture = Torture(Place(root), args.seed, stages)
+        clone = pipeline_repo.clone(Path(folder) / "clone", **PARAMS)
+        torture = Torture(Place(clone.path), args.seed, stages)
         try:
             torture.undisturbed()
             print("undisturbed:", torture.seconds, flush=True)

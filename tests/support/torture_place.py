@@ -1,4 +1,4 @@
-"""A copy of this working tree with a corpus of tones, whose stages are run, killed and compared."""
+"""A copy of this repository in which stages are run and killed, and their outputs compared."""
 
 from __future__ import annotations
 
@@ -7,62 +7,21 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import soundfile
 import yaml
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from voluptuous import Invalid
 
-ROOT = Path(__file__).parents[2]
-RATE = 16_000
-PITCHES = {"low": 220.0, "middle": 880.0, "high": 3520.0}
-SMALL = {"data": {"corpus": "corpora/tones"}, "train": {"epochs": 4}}
-SMALL |= {"evaluate": {"bootstrap": 200}}
+from tests.support.pipeline_repo import Clone
+
 NOTHING = "nothing"
 PATIENCE = 600  # seconds for one stage, however loaded the machine is
 
 
 class Differs(Exception):
     """A run after a kill failed, or gave other bytes than the undisturbed one."""
-
-
-def copy_tree(target: Path) -> Path:
-    """Copy what Git tracks or would, as it is in the working tree, into a repository of its own."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    ).stdout.decode()
-    for name in filter(None, listed.split("\0")):
-        made = name == "dvc.lock" or name.startswith(("metrics/", "data/"))
-        if (ROOT / name).is_file() and not made:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target / name)
-    write_corpus(target / "corpora/tones")
-    params = yaml.safe_load((target / "params.yaml").read_text())
-    for section, values in SMALL.items():
-        params[section] |= values
-    (target / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        subprocess.run([*git, *command], cwd=target, check=True)
-    return target
-
-
-def write_corpus(folder: Path, clips: int = 12, seconds: float = 1.0) -> None:
-    """Three labels by pitch: <label>/<label>.NN.wav."""
-    for label, pitch in PITCHES.items():
-        (folder / label).mkdir(parents=True)
-        for number in range(clips):
-            time_axis = np.arange(round(seconds * RATE)) / RATE
-            noise = np.random.default_rng(number).normal(0, 0.02, len(time_axis))
-            wave = 0.4 * np.sin(2 * np.pi * pitch * (1 + number / 50) * time_axis) + noise
-            soundfile.write(folder / label / f"{label}.{number:02d}.wav", wave, RATE)
 
 
 class Place:
@@ -82,16 +41,7 @@ class Place:
 
     def start(self, stage: str) -> subprocess.Popen:
         """Start a stage in a process group of its own; what it prints goes to `self.log`."""
-        given = {"HF_HUB_OFFLINE": "1", "DVC_NO_ANALYTICS": "1"}
-        with self.log.open("wb") as log:
-            return subprocess.Popen(
-                self._command(stage),
-                cwd=self.root,
-                env=os.environ | given,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        return Clone(self.root).start(self.log, *self._command(stage))
 
     def printed(self) -> str:
         return self.log.read_text(errors="replace")
@@ -130,8 +80,8 @@ class Place:
 
     def _command(self, stage: str) -> list[str]:
         if self.through_dvc:
-            return [sys.executable, "-m", "dvc", "repro", "--no-run-cache", "-s", stage]
-        return [sys.executable, "-m", "stages", stage]
+            return ["dvc", "repro", "--no-run-cache", "-s", stage]
+        return ["python", "-m", "stages", stage]
 
     def put_back(self, stage: str, keep_outputs: bool) -> None:
         """As if `stage` had never run; what it wrote may still be there."""

@@ -1,14 +1,18 @@
 """Training on tones: it learns, is the same recipe at any batch size, and resumes exactly."""
 
+import contextlib
 import csv
+import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from dvclive import Live
+from torch.utils.data import DataLoader
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import load
@@ -19,7 +23,7 @@ from genrepro.model import backbone, device
 from genrepro.model.inference import segment_logits
 from genrepro.training import fine_tune, frozen
 from genrepro.training.callbacks import Checkpoints
-from genrepro.training.data import Collator, Sample
+from genrepro.training.data import Collator, Prefetcher, Sample
 from genrepro.training.trainer import ClipTrainer
 from tests.support.samples import RATE, ROOT, tiny_backbone, tone
 
@@ -72,7 +76,7 @@ def train(made, where, epochs=4, rate=3e-3, stop_after=None, **changed):
 
 
 def weights(model) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    return torch.cat([parameter.detach().flatten().cpu() for parameter in model.parameters()])
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +130,7 @@ def test_a_smaller_batch_size_is_the_same_recipe(made, uninterrupted, tmp_path, 
     assert torch.allclose(weights(model), weights(uninterrupted[0]), atol=1e-3)
 
 
-@pytest.mark.parametrize("step", [1, 3, 4, 5])
+@pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_run_stopped_by_a_signal_resumes_to_the_same_bytes(
     made, uninterrupted, tmp_path, monkeypatch, step
 ):
@@ -179,7 +183,7 @@ def stopped_early(made, tmp_path_factory):
     return model, outcome, epochs * 3
 
 
-@pytest.mark.parametrize("before_the_end", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("before_the_end", [1, 3, 5])
 def test_early_stopping_resumes_with_its_patience(
     made, stopped_early, tmp_path, monkeypatch, before_the_end
 ):
@@ -209,13 +213,12 @@ def test_a_signal_in_the_last_step_lets_the_run_finish(
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-@pytest.mark.parametrize("epoch", [2, 4])
 def test_a_killed_run_resumes_from_a_checkpoint_to_the_same_bytes(
-    made, uninterrupted, tmp_path, monkeypatch, capsys, epoch
+    made, uninterrupted, tmp_path, monkeypatch, capsys
 ):
     class Killed(Checkpoints):
         def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == 3 * epoch - 1:
+            if state.global_step == 8:
                 raise SystemExit  # as sudden for Python as a kill, and nothing is saved
             return super().on_step_end(args, state, control, **kwargs)
 
@@ -309,6 +312,35 @@ def test_unequal_waveforms_become_batches_of_equal_lengths_where_nothing_may_be_
     assert Collator.EQUAL not in collate([sample(7), sample(7)])
 
 
+@pytest.mark.parametrize("pad", [True, False])
+def test_prefetched_batches_are_the_same_and_are_made_in_another_thread(monkeypatch, pad):
+    """With stand-ins for CUDA's streams; tests/training/test_gpu.py has the real ones."""
+    threads = set()
+
+    class Stream:
+        def __init__(self, device=None):
+            pass
+
+        def record_event(self):
+            threads.add(threading.get_ident())
+
+        def wait_event(self, event):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
+    samples = [sample(5 + n % 3, n) for n in range(10)]
+    half = Prefetcher(Collator("input_values", pad, torch.float16), torch.device("cpu"))
+    batches = map(Prefetcher.receive, DataLoader(samples, batch_size=4, collate_fn=half))
+    expected = DataLoader(samples, batch_size=4, collate_fn=Collator("input_values", pad))
+    for one, two in zip(batches, expected, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
+    assert threads and threading.get_ident() not in threads
+
+
 def test_clips_of_unequal_length_are_trained_on_as_they_are_evaluated(tmp_path, monkeypatch):
     """HuBERT's first layer normalises over time: each clip's logits are those of the clip alone."""
     made = corpus("hubert", tmp_path, seconds=(0.6, 0.45))
@@ -337,19 +369,21 @@ def test_training_on_unequal_lengths_resumes_to_the_same_bytes(tmp_path, monkeyp
     assert torch.equal(weights(resumed), weights(uninterrupted))
 
 
+MEMORY = [
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronous"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+]
+
+
 @pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronous"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
-    ],
-    ids=["PyTorch", "CUDA", "cuBLAS", "cuDNN"],
+    ("at", "error"),
+    [("_move_model_to_device", error) for error in MEMORY]
+    + [("training_step", MEMORY[-1]), ("evaluate", MEMORY[-1])],
 )
-@pytest.mark.parametrize("at", ["training_step", "evaluate", "_move_model_to_device"])
 def test_running_out_of_gpu_memory_is_one_sentence_with_what_to_type(
-    made, tmp_path, monkeypatch, error, at
+    made, tmp_path, monkeypatch, at, error
 ):
     def full(*args, **kwargs):
         raise error
@@ -387,6 +421,17 @@ def test_each_process_draws_masks_and_dropout_of_its_own(made, tmp_path, monkeyp
         monkeypatch.setattr(fine_tune.processes, "rank", lambda rank=rank: rank)
         train(made, tmp_path / str(rank), keep="last")
     assert len({number for number, _ in drawn}) == len({float(each) for _, each in drawn}) == 3
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_params_decide_on_a_weighted_sum_of_layers_whatever_the_checkpoint_says(tmp_path, weighted):
+    """With a sum, no layer may be dropped: its output would be missing."""
+    made = corpus("hubert", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"use_weighted_layer_sum": not weighted, "layerdrop": 0.9}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model, _ = train(made, tmp_path / "run", epochs=1, weighted_layer_sum=weighted)
+    assert hasattr(model, "layer_weights") == weighted
 
 
 def test_tones_have_the_sampling_rate_of_the_backbones():

@@ -91,7 +91,7 @@ def test_no_step_waits_for_the_gpu(made, tmp_path, monkeypatch):
 
 def test_memory_reported_is_that_of_training_and_not_of_frozen_layers(made, tmp_path):
     train(made, tmp_path, device="cuda", freeze="backbone", epochs=1, batch_size=8)
-    assert 0 < torch.cuda.max_memory_allocated() < 64e6
+    assert 0 < torch.cuda.max_memory_allocated() < 100e6
 
 
 def test_two_jobs_never_have_the_same_gpu(tmp_path):

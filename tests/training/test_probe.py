@@ -84,9 +84,30 @@ def test_the_penalty_with_the_lowest_validation_loss_is_kept(made, tmp_path, cap
     _, outcome, *_ = fitted(made, tmp_path)
     tried = re.findall(r"penalty +(\S+) .* validation loss (\S+)", capsys.readouterr().out)
     losses = {float(penalty): float(loss) for penalty, loss in tried}
-    assert len(losses) == len(probe.PENALTIES)
+    assert len(losses) >= len(probe.PENALTIES)
     assert outcome.by == "penalty"
     assert losses[round(outcome.kept, 2)] == min(losses.values()) == round(outcome.loss, 3)
+
+
+def test_weaker_penalties_are_tried_while_they_are_better():
+    random = np.random.default_rng(0)
+    part = Part([str(n) for n in range(60)], [n % 2 for n in range(60)], [*range(60)], [*range(60)])
+    parts = {"train": part, "validation": part}
+    noise = random.normal(size=(60, 4))
+    separable = noise + 9 * np.array(part.targets)[:, None]
+    tried = probe.probes(dict.fromkeys(parts, separable), parts)
+    assert len(tried) > len(probe.PENALTIES)
+    assert probe.best(tried).penalty < probe.PENALTIES[-1]
+    other = {"train": noise, "validation": random.normal(size=(60, 4))}
+    tried = probe.probes(other, parts)
+    assert len(tried) == len(probe.PENALTIES) and probe.best(tried) is not tried[-1]
+
+
+def test_a_best_penalty_at_the_end_of_the_grid_is_reported(made, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(probe, "PENALTIES", (1e4,))
+    monkeypatch.setattr(probe, "WEAKER", ())
+    fitted(made, tmp_path)
+    assert "the best penalty is the strongest one tried" in capsys.readouterr().out
 
 
 def test_no_step_along_the_gradient_improves_the_head(made, tmp_path):
