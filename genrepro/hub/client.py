@@ -197,9 +197,9 @@ def _missing(repo: str, file: str, revision: str | None) -> str:
 
 
 def endpoint() -> str:
-    """The Hub's address, without a user or password that HF_ENDPOINT may hold."""
+    """The Hub's address, without a user, password or query that HF_ENDPOINT may hold."""
     parts = urlsplit(constants.ENDPOINT)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _wait_for_answer(repo: str, file: str, revision: str | None, kind: Kind) -> None:
