@@ -42,10 +42,10 @@ class _ReleaseBeforeNewShape:
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, object]) -> None:
         if torch.compiler.is_compiling():  # an export to ONNX, whose shapes are symbols
             return
-        shape = next(each.shape for each in (*args, *kwargs.values()) if torch.is_tensor(each))
-        if self.shape not in (None, shape) and (libc := _glibc()):
+        given = next(each for each in (*args, *kwargs.values()) if torch.is_tensor(each))
+        if given.is_cpu and self.shape not in (None, given.shape) and (libc := _glibc()):
             libc.malloc_trim(0)
-        self.shape = shape
+        self.shape = given.shape
 
 
 @functools.cache
