@@ -75,7 +75,7 @@ def workplace(clips: int, seconds: float, distinct: int = 64) -> Iterator[list[P
     """
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        for name in (paths.PIPELINE, "genrepro", "stages", "backbones"):
+        for name in (paths.PIPELINE, "genrepro", "stages"):
             Path(name).symlink_to(REPOSITORY / name)  # a stage hashes the code it depends on
         set_params()
         written = _write_clips(clips, seconds, distinct)

@@ -17,6 +17,7 @@ import functools
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ from genrepro.core.files import remove
 from genrepro.core.params import load
 
 SCRIPT = "run_audio_classification.py"
+TINY = "backbones/tiny"
 
 
 def main() -> None:
@@ -55,17 +57,15 @@ def main() -> None:
     )
     with setup.workplace(args.clips, args.seconds, distinct=args.clips):
         paths.RAW.rename("corpus")
-        Path("backbones").mkdir()
-        paths.BACKBONE.rename("backbones/tiny")
-        HubertModel(setup.shape(narrow=True)).save_pretrained("backbones/tiny")
+        shutil.copytree(setup.REPOSITORY / "backbones", "backbones")  # with the pinned revisions
+        paths.BACKBONE.rename(TINY)
+        HubertModel(setup.shape(narrow=True)).save_pretrained(TINY)
         setup.set_params(
             data={"corpus": str(corpus or "corpus")},
-            model={"id": model or "backbones/tiny"},
+            model={"id": model or TINY},
             train={"epochs": args.epochs, "device": "cpu"},
         )
-        _run_stages(
-            "fetch_data", "fetch_model", "prepare"
-        )  # the script gets these clips and splits
+        _run_stages("fetch_data", "fetch_model", "prepare")  # what the script starts from
         script = functools.partial(setup.timed_alone, _script, args.threads)
         pipeline = functools.partial(setup.timed_alone, _pipeline, args.threads)
         figures = rounds({SCRIPT: script, "here": pipeline}, args.rounds)
