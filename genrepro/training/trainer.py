@@ -15,6 +15,7 @@ from genrepro.core.errors import PipelineError
 from genrepro.model.inference import average_segments, segment_logits
 from genrepro.training.callbacks import steps_per_epoch
 from genrepro.training.data import Collator, Prefetcher, Shuffled
+from genrepro.training.metric import ClipAccuracy
 
 EPOCH_LOSS = "training loss of the epoch so far"  # its key in trainer_state.json
 WEIGHTS = "weights.pt"
@@ -33,6 +34,7 @@ class ClipTrainer(Trainer):
     def __init__(self, *args, label_smoothing: float, keep_best: bool, **kwargs) -> None:
         super().__init__(*args, compute_loss_func=self._loss, **kwargs)
         self.label_smoothing, self.keep_best = label_smoothing, keep_best
+        self.accuracy = ClipAccuracy(keep_in_memory=True)
         self.best: dict[str, torch.Tensor] | None = None
         self.epoch_loss: float | torch.Tensor = 0.0
         if self.args.device.type == "cuda":
@@ -138,7 +140,8 @@ class ClipTrainer(Trainer):
         targets = torch.tensor(part.targets)
         loss = functional.cross_entropy(torch.from_numpy(logits), targets).item()
         self._check_finite(loss, round(self.state.epoch))
-        accuracy = float(np.mean(logits.argmax(axis=1) == part.targets))
+        predictions = {"predictions": logits.argmax(axis=1), "references": part.targets}
+        accuracy = self.accuracy.compute(**predictions)["accuracy"]
         metrics = {
             "eval_accuracy": accuracy,
             "eval_loss": loss,
