@@ -58,6 +58,8 @@ def main(params: Params) -> None:
                 "loss": outcome.loss,
                 "clips": len(parts["validation"].clips),
                 outcome.by: outcome.kept,
+                "device": used_by["device"],
+                "precision": used_by["precision"],
             },
         )
         resume.discard(checkpoints)

@@ -93,7 +93,6 @@ class Train(Section):
 class Evaluate(Section):
     batch_size: int = Field(ge=1)
     confidence: float = Field(gt=0, lt=1)
-    bootstrap: int = Field(ge=100)
     mistakes: int = Field(ge=0)
 
 

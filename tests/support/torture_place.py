@@ -21,7 +21,6 @@ ROOT = Path(__file__).parents[2]
 RATE = 16_000
 PITCHES = {"low": 220.0, "middle": 880.0, "high": 3520.0}
 SMALL = {"data": {"corpus": "corpora/tones"}, "train": {"epochs": 4}}
-SMALL |= {"evaluate": {"bootstrap": 200}}
 PATIENCE = 600  # seconds for one stage, however loaded the machine is
 
 
