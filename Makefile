@@ -5,12 +5,12 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help install repro test torture app pictures lint lock clean
+.PHONY: help install repro check test style torture app pictures format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-install: $(VENV)/installed ## a virtual environment with the locked packages (about 6 GB, most of it CUDA)
+install: $(VENV)/installed ## create a virtual environment with the locked packages (about 6 GB, mostly CUDA)
 
 $(VENV)/installed: requirements.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -18,27 +18,34 @@ $(VENV)/installed: requirements.txt
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes --compile-bytecode -r requirements.txt
 	touch $@
 
-repro: install ## run the pipeline: only what changed since last time
+repro: install ## run the pipeline: only what has changed since last time
 	dvc repro
 
-test: install ## the tests, and the style
-	ruff check . && ruff format --check .
+check: install style ## style, types and the fast tests
+	pytest -m "not slow"
+
+test: install style ## style, types and all tests, as CI does
 	pytest
 
-torture: install ## kill every stage at random moments, at least 70 times; half an hour
+style: install ## style, types and import rules
+	ruff check . && ruff format --check .
+	lint-imports --no-logo
+	mypy
+
+torture: install ## kill every stage at random moments, at least 70 times: half an hour
 	python -m tests.support.torture --kills 70
 
-app: install ## listen, classify, hear the mistakes, see the run: in a browser, on this machine alone
+app: install ## browse the clips, classify sounds, review the mistakes: in a browser, on this machine only
 	python -m tools.app
 
-pictures: install ## the current run as PNG files, in docs/pictures
+pictures: install ## draw the current run as PNG files in docs/pictures
 	python -m tools.pictures
 
-lint: install ## mend the style
+format: install ## fix the style
 	ruff check --fix . && ruff format .
 
-lock: install ## make requirements.txt anew from requirements.in
+lock: install ## regenerate requirements.txt from requirements.in
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes -o requirements.txt requirements.in
 
-clean: ## remove what the pipeline made; the cache of DVC stays
-	rm -rf data models export .resume
+clean: ## remove the pipeline's outputs; DVC's cache stays
+	rm -rf data/raw data/encoded data/clips.csv data/fingerprints.parquet data/predictions.csv models/backbone models/finetuned export .resume

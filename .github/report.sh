@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What changed since a revision, as Markdown; the page of plots goes into a folder.
-# Needs no data and no cache: metrics and curves are in Git.
+# Print what has changed since a revision as Markdown, and write a page of plots into a folder.
+# It needs no data and no cache: metrics and curves are in Git.
 #   .github/report.sh origin/main report > report.md
 set -euo pipefail
 base=$1 folder=$2
 curve=metrics/train/plots/metrics/validation/accuracy.tsv
 
-values() { # the second column of a curve, with commas between
+values() { # the second column of a curve, separated by commas
     tail -n +2 | cut -f 2 | paste -sd, -
 }
 
@@ -14,12 +14,12 @@ echo "## Figures against \`$base\`"
 echo
 stale=$(dvc status --json | python -c '
 import json, sys
-changed = json.load(sys.stdin).items()  # data that is not here is said to be deleted
+changed = json.load(sys.stdin).items()  # data that was never fetched is reported as deleted
 seen = {stage: set(json.dumps(what).split("\"")) for stage, what in changed}
 print(", ".join(stage for stage, words in seen.items() if words & {"modified", "new"}))
 ')
 if [[ -n $stale ]]; then
-    echo "> **These figures are not of this code:** \`dvc repro\` would run $stale."
+    echo "> **These figures are not from this code:** \`dvc repro\` would run $stale."
     echo
 fi
 for what in metrics params; do

@@ -1,12 +1,12 @@
-"""The Hugging Face audio course's recipe, step by step, where it no longer runs on today's API.
+"""The recipe of the Hugging Face audio course, unit 4, changed where it no longer runs.
 
-From unit 4, "Fine-tuning a model for music classification"
-(https://huggingface.co/learn/audio-course/chapter4/fine-tuning). Changed, because it must be:
+From "Fine-tuning a model for music classification"
+(https://huggingface.co/learn/audio-course/chapter4/fine-tuning). Changed:
 - `load_dataset("marsyas/gtzan")` runs a script, which datasets 4 refuses: the clips come from disk;
-- `Audio(sampling_rate=…)` wants torchcodec, which needs FFmpeg: soundfile and soxr, at the quality
-  that datasets used then, do the same from a column of paths;
-- `num_proc=1`, which meant this process then, means a process of its own now: it is left out;
-- `tokenizer=` is called `processing_class=`, `evaluation_strategy` `eval_strategy`.
+- `Audio(sampling_rate=…)` needs torchcodec and FFmpeg: soundfile and soxr do the same from a column
+  of paths, at the quality that datasets used then;
+- `num_proc=1` meant this process then and means a separate one now: it is left out;
+- `tokenizer=` is now `processing_class=`, and `evaluation_strategy` is `eval_strategy`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def encode(paths: list[Path], feature_extractor: SequenceFeatureExtractor, cache
     """`gtzan.map(preprocess_function, …)`, into the Arrow file `cache`."""
 
     def preprocess_function(examples):
-        audio_arrays = [_decoded(x, feature_extractor.sampling_rate) for x in examples["audio"]]
+        audio_arrays = [decode(x, feature_extractor.sampling_rate) for x in examples["audio"]]
         inputs = feature_extractor(
             audio_arrays,
             sampling_rate=feature_extractor.sampling_rate,
@@ -62,13 +62,14 @@ def encode(paths: list[Path], feature_extractor: SequenceFeatureExtractor, cache
     return encoded.rename_column("genre", "label")
 
 
-def _decoded(path: str, sampling_rate: int):
+def decode(path: str, sampling_rate: int):
+    """The samples of a sound file, float64 (samples,)."""
     array, rate = soundfile.read(path)  # float64, as Audio() decoded then
     return soxr.resample(array, rate, sampling_rate, quality="HQ")
 
 
 def loader(encoded: Dataset, feature_extractor: SequenceFeatureExtractor) -> DataLoader:
-    """What Trainer makes of the encoded corpus: lists, padded and turned into tensors."""
+    """Batches as Trainer makes them: Python lists, padded and converted to tensors."""
     return DataLoader(
         encoded,
         batch_size=BATCH_SIZE,
@@ -80,10 +81,10 @@ def loader(encoded: Dataset, feature_extractor: SequenceFeatureExtractor) -> Dat
 def arguments(
     output: Path, batch_size: int = BATCH_SIZE, *, gpu: bool = False
 ) -> TrainingArguments:
-    """The course's TrainingArguments; without fp16 on a CPU, which does not have it."""
+    """The course's TrainingArguments, without fp16 on a CPU, which has none."""
     return TrainingArguments(
         str(output),
-        eval_strategy="no",  # the course's "epoch"; what is timed here is the steps
+        eval_strategy="no",  # the course's "epoch": only steps are timed
         save_strategy="no",  # the course's "epoch"
         learning_rate=5e-5,
         per_device_train_batch_size=batch_size,

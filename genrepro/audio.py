@@ -1,10 +1,9 @@
-"""Audio files to samples, with bounded memory whatever a header claims.
+"""Decode audio files to samples, with bounded memory whatever a header claims.
 
-Everything goes through libsndfile (soundfile), which reads WAV, FLAC, Ogg and MP3 and needs no
-FFmpeg, and soxr, which resamples.
+libsndfile (through soundfile) decodes WAV, FLAC, Ogg and MP3 without FFmpeg; soxr resamples.
 
-A file whose decoding stops early (a cut download, a damaged block) is read up to the damage and
-the clip is kept if that is at least `MIN_SECONDS`; `Inspection.cut_short` says why it stopped.
+A file whose decoding stops early (a cut download, a damaged block) is read up to the damage, and
+is used if that is at least `MIN_SECONDS`; `Inspection.cut_short` says why it stopped.
 """
 
 from __future__ import annotations
@@ -22,24 +21,27 @@ from genrepro.core.files import sha256
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 
-MIN_SECONDS = 0.1  # a feature extractor's window and hop want a few frames at least
+MIN_SECONDS = 0.1  # feature extractors need at least a few windows
 MAX_SECONDS = 4 * 3600.0  # the longest file that is read: 2.5 GB of samples at 44.1 kHz
-MIN_RATE, MAX_RATE = 2_000, 768_000  # Hz; outside lies no audio, and resampling would explode
+MIN_RATE, MAX_RATE = (
+    2_000,
+    768_000,
+)  # Hz; resampling from other rates would take too much memory
 MAX_CHANNELS = 64
-MAX_LEVEL = 1e6  # full scale is 1.0, or 32768 where somebody stored integers as floats
+MAX_LEVEL = 1e6  # full scale is 1.0, or 32768 if integers were stored as floats
 SILENCE = 2.0**-15  # peak to peak: less than one step of 16-bit audio
 BLOCK_SAMPLES = 1 << 16  # decoded at once, all channels together
-SMALL_BLOCK = 1 << 13  # the same where something is damaged, for a damaged block is lost whole
+SMALL_BLOCK = 1 << 13  # the same for a damaged file, which loses the whole block that is damaged
 
 
 class AudioFault(Exception):
-    """Why a file is not usable as a clip, in a few words, without its path."""
+    """Why a file cannot be used as a clip, in a few words, without its path."""
 
 
 class _Forwards(soundfile.SoundFile):
-    """Read without the seek that soundfile adds to each read of a seekable file.
+    """Reads without the seek that soundfile adds to each read of a seekable file.
 
-    In an MP3 it would spoil the frames after it, which need what came before them; it takes time.
+    That seek takes time and spoils the next frames of an MP3, which depend on the previous ones.
     """
 
     def seekable(self) -> bool:
@@ -51,11 +53,11 @@ class Stream:
 
     Attributes:
         sample_rate: in Hz.
-        channels: as stored; the blocks are their mean.
-        cut_short: after iteration, why decoding stopped before the end; else None.
+        channels: in the file; the blocks are their mean.
+        cut_short: after iteration, why decoding stopped before the end; None if it did not.
 
     Raises:
-        AudioFault: the file is empty or not decodable, or its header cannot be true.
+        AudioFault: the file is empty or cannot be decoded, or its header is impossible.
     """
 
     def __init__(self, path: Path, max_seconds: float | None = None) -> None:
@@ -89,7 +91,7 @@ class Stream:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield float32 arrays (n,), n > 0, in order. Raises AudioFault on NaN or infinity."""
-        # 16-bit samples are scaled here: libsndfile gives the same numbers, and takes longer.
+        # 16-bit samples are scaled here: libsndfile gives the same numbers, more slowly.
         kind = "int16" if self._file.subtype == "PCM_16" else "float32"
         decoded = 0
         for block in self._blocks(kind):
@@ -97,7 +99,7 @@ class Stream:
             mono = _mixed(block.astype(np.float32, copy=False))
             if kind == "int16":
                 mono *= np.float32(2.0**-15)
-            elif not (mono.min() >= -MAX_LEVEL and mono.max() <= MAX_LEVEL):  # so also with NaN
+            elif not (mono.min() >= -MAX_LEVEL and mono.max() <= MAX_LEVEL):  # also true for NaN
                 _refuse_samples(mono)
             yield mono
         if self.cut_short:
@@ -110,7 +112,7 @@ class Stream:
             )
 
     def _blocks(self, kind: str) -> Iterator[np.ndarray]:
-        """Yield what is decoded, (n, channels); after an error once more, in small blocks."""
+        """Yield what is decoded, (n, channels); after an error, try again in small blocks."""
         decoded = 0
         for samples in (BLOCK_SAMPLES, SMALL_BLOCK):
             most, at = max(1, samples // self.channels), 0
@@ -133,7 +135,7 @@ class Stream:
 
 
 def _mixed(block: np.ndarray) -> np.ndarray:
-    """The mean of the channels, column by column: NumPy's takes 20 times as long."""
+    """The mean of the channels, summed column by column: 20 times as fast as ndarray.mean."""
     mono = block[:, 0]
     if block.shape[1] > 1:
         mono = mono + block[:, 1]
@@ -156,12 +158,12 @@ def read(path: Path, max_seconds: float | None = None) -> tuple[np.ndarray, int]
     """Decode a file, or its first `max_seconds`, to mono.
 
     Returns:
-        Samples, float32 (n,), full scale 1.0, and the sample rate in Hz. Memory is that of what
-        was decoded, never that of what the header claims.
+        Samples, float32 (n,), full scale 1.0, and the sample rate in Hz. Memory grows with
+        what was decoded, not with what the header claims.
 
     Raises:
-        AudioFault: the file is empty, not decodable, shorter than MIN_SECONDS, holds NaN or
-            infinity, or `max_seconds` is not given and it is longer than MAX_SECONDS.
+        AudioFault: the file is empty, cannot be decoded, is shorter than MIN_SECONDS, holds NaN or
+            infinity, or is longer than MAX_SECONDS when `max_seconds` is not given.
     """
     with Stream(path, MAX_SECONDS + 1 if max_seconds is None else max_seconds) as stream:
         blocks = list(stream)
@@ -181,7 +183,7 @@ def resample(samples: np.ndarray, sample_rate: int, target_rate: int) -> np.ndar
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of a sound file once all of it was decoded."""
+    """What is known about a sound file once all of it was decoded."""
 
     seconds: float
     sample_rate: int
@@ -191,13 +193,13 @@ class Inspection:
 
 
 def inspect(path: Path, head_seconds: float = 0.0) -> tuple[Inspection, np.ndarray]:
-    """Decode a whole file and say what it is; keep its first `head_seconds`.
+    """Decode a whole file and describe it; keep its first `head_seconds`.
 
     Returns:
         The inspection, and the head as mono float32 (n,).
 
     Raises:
-        AudioFault: as `read`, and where the whole file is silent.
+        AudioFault: as for `read`, or the whole file is silent.
     """
     with Stream(path) as stream:
         head, kept, count = [], 0, 0
@@ -222,7 +224,7 @@ def inspect(path: Path, head_seconds: float = 0.0) -> tuple[Inspection, np.ndarr
 
 
 def extension_of(content: bytes) -> str | None:
-    """The extension that fits the first bytes of a sound file, or None if it is none we read."""
+    """The extension that fits the first bytes of a sound file; None if it cannot be decoded."""
     if content[:4] in (b"RIFF", b"RF64") and content[8:12] == b"WAVE":
         return ".wav"
     if content[:4] == b"fLaC":
@@ -243,6 +245,6 @@ def _long_enough(count: int, stream: Stream) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """libsndfile's words without the path that soundfile puts before them."""
+    """libsndfile's message without the path that soundfile puts before it."""
     words = getattr(error, "error_string", None) or type(error).__name__
     return " ".join(str(words).split()).rstrip(".")

@@ -1,4 +1,4 @@
-"""A backbone's files from the Hub or a folder: configuration, preprocessor and safe weights.
+"""A backbone's files from the Hub or a folder: configuration, feature extractor and safe weights.
 
 Only these are taken: never code, and pickled weights only where params.yaml allows them.
 """
@@ -14,14 +14,16 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from genrepro.core import config
+from genrepro.core.config import read_yaml
 from genrepro.core.errors import PipelineError, one_line
 from genrepro.core.files import sha256, write_json
 from genrepro.core.params import Model
 
-PINS = Path("backbones/revisions.yaml")
+FOLDER = Path("backbones")  # the one that DVC watches
+PINS = FOLDER / "revisions.yaml"
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"  # what a processor of transformers 5 saves instead
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = "pytorch_model.bin"
@@ -30,15 +32,14 @@ SOURCE = "source.json"
 MIN_RATE, MAX_RATE = 2_000, 768_000  # Hz, of a model that processes audio
 MAX_JSON_BYTES = 50_000_000
 SHARD_NAME = re.compile(r"[\w.-]+\.safetensors")  # no slash: an index must not lead elsewhere
-
-Fetch = Callable[[str], Path | None]  # a file's name to where it lies, or None where it is not
+HUB_ID = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Origin:
     """Where a backbone's files come from."""
 
-    fetch: Fetch
+    fetch: Callable[[str], Path | None]  # from a file's name to its path, or None if missing
     name: str  # for messages
     revision: str | None  # the Hub commit
     weights_needed: bool  # a folder without weights is trained from scratch; the Hub's have some
@@ -48,87 +49,126 @@ def take(model: Model, target: Path) -> dict[str, object]:
     """Copy the backbone that `model` names into the new folder `target`, with source.json.
 
     Returns:
-        What source.json says: id, revision (the Hub commit or None), weights (the SHA-256 of each
-        weights file, or None where the backbone is trained from scratch).
+        The content of source.json: id, revision (the Hub commit or None), weights (the SHA-256 of
+        each weights file, or None where the backbone is trained from scratch).
 
     Raises:
-        PipelineError: it is not there, lacks a file, or a file is damaged.
+        PipelineError: it does not exist, lacks a file, or a file is damaged.
     """
     origin = _folder(model) if Path(model.id).is_dir() else _hub(model)
     target.mkdir(parents=True)
-    config = _copy_json(origin, CONFIG, target)
-    if not isinstance(config.get("model_type"), str):
-        raise PipelineError(f"{CONFIG} of {origin.name} names no model_type: it is no backbone.")
-    rate = _copy_json(origin, PREPROCESSOR, target).get("sampling_rate")
-    if not isinstance(rate, int | float) or not MIN_RATE <= rate <= MAX_RATE:
-        raise PipelineError(
-            f"{PREPROCESSOR} of {origin.name} gives no sampling_rate in Hz: "
-            "it does not prepare audio; set model.id to an audio model."
-        )
+    _copy_config(origin, target)
+    _copy_preprocessor(origin, target)
     names = _copy_weights(origin, target, model.allow_pickle)
     if not names and origin.weights_needed:
-        raise PipelineError(f"{origin.name} holds no weights: set model.id to a model that has.")
+        raise PipelineError(f"{origin.name} has no weights: set model.id to a model that has some.")
     weights = {name: sha256(target / name) for name in names}
-    source = {"id": model.id, "revision": origin.revision, "weights": weights or None}
+    source: dict[str, object] = {
+        "id": model.id,
+        "revision": origin.revision,
+        "weights": weights or None,
+    }
     write_json(target / SOURCE, source)
     return source
 
 
 def _folder(model: Model) -> Origin:
-    folder = Path(model.id)
     if model.revision:
         raise PipelineError(
             f"model.revision is for the Hub, and model.id is the folder {model.id}: "
             "set model.revision to null."
         )
+    folder = Path(model.id).resolve()
+    if folder.is_relative_to(Path.cwd()) and not folder.is_relative_to(FOLDER.resolve()):
+        raise PipelineError(
+            f"model.id: DVC watches the folder {FOLDER} and not {model.id}, so that changes to it "
+            f"would go unnoticed: move it into {FOLDER}."
+        )
 
     def fetch(name: str) -> Path | None:
-        return folder / name if (folder / name).is_file() else None
+        path = Path(model.id, name)
+        return path if path.is_file() else None
 
     return Origin(fetch, model.id, None, weights_needed=False)
 
 
 def _hub(model: Model) -> Origin:
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model.id, re.ASCII) or model.id.startswith("."):
+    if not HUB_ID.fullmatch(model.id):
         raise PipelineError(
             f"model.id: there is no folder {model.id}, and it is no id on the Hub: "
             "an id looks like ntu-spml/distilhubert."
         )
     from genrepro.hub import client
 
-    wanted = model.revision or _pinned(model.id)
-    try:
-        commit = client.commit_of(client.fetch(model.id, CONFIG, wanted, "model"), CONFIG)
-    except client.MissingFile:
-        commit = wanted
-    except PipelineError as error:
-        raise PipelineError(f"model.id: no folder {model.id} is here, and {error}") from None
-
-    def fetch(name: str) -> Path | None:
+    def fetch(name: str, revision: str | None) -> Path | None:
         try:
-            return client.fetch(model.id, name, commit, "model")
+            return client.fetch(model.id, name, revision, "model")
         except client.MissingFile:
             return None
 
-    return Origin(fetch, model.id, commit, weights_needed=True)
+    revision = model.revision or _pins().get(model.id)
+    try:
+        path = fetch(CONFIG, revision)
+    except PipelineError as error:
+        raise PipelineError(f"model.id: there is no folder {model.id}, and {error}") from None
+    commit = client.commit_of(path, CONFIG) if path else revision
+    return Origin(lambda name: fetch(name, commit), model.id, commit, weights_needed=True)
 
 
-def _pinned(repo: str) -> str | None:
-    if not PINS.is_file():
-        return None
-    pins = config.read(PINS) or {}
-    return pins.get(repo)
+def _pins() -> dict[str, str]:
+    pins = read_yaml(PINS) if PINS.is_file() else None
+    return pins if isinstance(pins, dict) else {}
 
 
-def _copy_json(origin: Origin, name: str, target: Path) -> dict:
+def _copy_config(origin: Origin, target: Path) -> None:
+    path, config = _read(origin, CONFIG)
+    if not isinstance(config.get("model_type"), str):
+        raise PipelineError(f"{CONFIG} of {origin.name} names no model_type: it is no backbone.")
+    if config.get("quantization_config"):
+        raise PipelineError(
+            f"{CONFIG} of {origin.name} has a quantization_config: quantized weights cannot be "
+            "fine-tuned here; set model.id to the model that they were made from."
+        )
+    shutil.copyfile(path, target / CONFIG)
+
+
+def _copy_preprocessor(origin: Origin, target: Path) -> None:
+    nested = not origin.fetch(PREPROCESSOR) and origin.fetch(PROCESSOR)
+    path, content = _read(origin, PROCESSOR if nested else PREPROCESSOR)
+    if nested:
+        extractor = content.get("feature_extractor")
+        content = extractor if isinstance(extractor, dict) else {}
+        _check_no_code(content, f"{PROCESSOR} of {origin.name}")
+    rate = content.get("sampling_rate")
+    if not isinstance(rate, int | float) or not MIN_RATE <= rate <= MAX_RATE:
+        raise PipelineError(
+            f"{path.name} of {origin.name} gives no sampling_rate in Hz: "
+            "it does not prepare audio; set model.id to an audio model."
+        )
+    if nested:
+        text = json.dumps(content, indent=2) + "\n"
+        (target / PREPROCESSOR).write_text(text, encoding="utf-8")
+    else:
+        shutil.copyfile(path, target / PREPROCESSOR)
+
+
+def _read(origin: Origin, name: str) -> tuple[Path, dict]:
     path = origin.fetch(name)
     if path is None:
         raise PipelineError(
-            f"{origin.name} holds no {name}: a backbone needs {CONFIG} and {PREPROCESSOR}."
+            f"{origin.name} has no {name}: a backbone needs {CONFIG} and {PREPROCESSOR}."
         )
     content = _read_json(path, f"{name} of {origin.name}")
-    shutil.copyfile(path, target / name)
-    return content
+    _check_no_code(content, f"{name} of {origin.name}")
+    return path, content
+
+
+def _check_no_code(content: dict, name: str) -> None:
+    if content.get("auto_map"):
+        raise PipelineError(
+            f"{name} asks for code of the model's own (auto_map), which is never run here: "
+            "set model.id to a model that transformers itself supports."
+        )
 
 
 def _read_json(path: Path, name: str) -> dict:
@@ -144,20 +184,20 @@ def _read_json(path: Path, name: str) -> dict:
 
 
 def _copy_weights(origin: Origin, target: Path, allow_pickle: bool) -> list[str]:
-    """Copy the weights and check their headers; give the names of the files."""
+    """Copy the weights and check their headers; return the names of the files."""
     if whole := origin.fetch(WEIGHTS):
-        return [_copy_safe(whole, WEIGHTS, target, origin)]
+        _copy_safe(whole, WEIGHTS, target, origin)
+        return [WEIGHTS]
     if index := origin.fetch(INDEX):
         names = _shards(index, origin)
         shutil.copyfile(index, target / INDEX)
         for name in names:
             shard = origin.fetch(name)
             if shard is None:
-                raise PipelineError(f"{origin.name} holds no {name}, which its {INDEX} names.")
+                raise PipelineError(f"{origin.name} has no {name}, which its {INDEX} names.")
             _copy_safe(shard, name, target, origin)
         return names
-    pickled = _pickled(origin, allow_pickle)
-    if pickled:
+    if pickled := _pickled(origin, allow_pickle):
         _convert(pickled, target / WEIGHTS, origin)
         return [WEIGHTS]
     return []
@@ -171,28 +211,27 @@ def _shards(index: Path, origin: Origin) -> list[str]:
     return sorted(set(names))
 
 
-def _copy_safe(path: Path, name: str, target: Path, origin: Origin) -> str:
+def _copy_safe(path: Path, name: str, target: Path, origin: Origin) -> None:
     try:
         with safe_open(path, framework="np") as tensors:
-            count = len(tensors.keys())
+            damage = None if tensors.keys() else "it holds no tensors"
     except SafetensorError as error:
+        damage = one_line(error)
+    if damage:
         raise PipelineError(
-            f"{name} of {origin.name} is damaged ({one_line(error)}): fetch or copy it anew."
-        ) from None
-    if not count:
-        raise PipelineError(f"{name} of {origin.name} holds no tensors: fetch or copy it anew.")
+            f"{name} of {origin.name} is damaged ({damage}): download or copy it again."
+        )
     shutil.copyfile(path, target / name)
-    return name
 
 
 def _pickled(origin: Origin, allow_pickle: bool) -> Path | None:
-    """The pickled weights, if they are there and allowed; a Hub's are not even downloaded else."""
+    """Find the pickled weights, if allowed; if not, the Hub's are not even downloaded."""
     if allow_pickle:
         return origin.fetch(PICKLED)
     if not origin.weights_needed and origin.fetch(PICKLED) is None:
         return None
     raise PipelineError(
-        f"{origin.name} holds no {WEIGHTS}. If it has a {PICKLED} and you trust its author, set "
+        f"{origin.name} has no {WEIGHTS}. If it has a {PICKLED} and you trust its author, set "
         "model.allow_pickle to true; a pickle can run any code."
     )
 
@@ -201,7 +240,7 @@ def _convert(path: Path, target: Path, origin: Origin) -> None:
     """Write pickled weights as safetensors; torch refuses whatever is not a tensor."""
     import pickle
 
-    import torch  # seconds to import, and hardly ever needed here
+    import torch  # takes seconds to import, and is hardly ever needed here
     from safetensors.torch import save_file
 
     try:

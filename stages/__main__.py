@@ -14,7 +14,7 @@ NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
 
 
 def main() -> None:
-    if sys.argv[1:2] not in [[name] for name in NAMES]:
+    if sys.argv[1:] not in ([name] for name in NAMES):
         raise PipelineError(f"type `python -m stages NAME`; the stages are {', '.join(NAMES)}.")
     params = load()  # before a stage's imports, which take seconds
     importlib.import_module(f"stages.{sys.argv[1]}").main(params)

@@ -1,8 +1,8 @@
-"""encode: pass data/raw through the backbone's feature extractor, into data/encoded.
+"""encode: run the backbone's feature extractor on data/raw, into data/encoded.
 
-Each core encodes whole shards of clips. A shard's bytes depend on its clips alone, so the number of
+Each core encodes whole shards of clips. A shard's bytes depend only on its clips, so the number of
 processes changes nothing. A run that was killed resumes from its finished shards. Under a launcher
-(`encode.launcher`) each process encodes its share of the shards, on any machine that sees this
+(`encode.launcher`), each process encodes its share of the shards, on any machine that shares this
 folder.
 """
 
@@ -35,11 +35,13 @@ def main(params: Params) -> None:
     with record_speed("encode") as figures:
         clips = _read_clips()
         longest = max(float(clip["seconds"]) for clip in clips)
-        torch.set_num_threads(1)  # processes are forked later, which threads would not survive
+        torch.set_num_threads(
+            1
+        )  # worker processes are forked later, and threads do not survive a fork
         extractor = adapt(load_extractor(BACKBONE), params.encode, longest)
         shards = _shards(clips)
         with distributed.rank_0_first("start"):  # rank 0 has the stage's lock, and cleans up
-            partial = resume.folder("encode", {})
+            partial = resume.folder("encode", params, {})
             if processes.rank() == 0:
                 extractor.save_pretrained(partial)
         _encode(shards, partial)
@@ -58,23 +60,23 @@ def _read_clips() -> list[dict[str, str]]:
         with CLIPS.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
     except FileNotFoundError:
-        raise PipelineError(f"{CLIPS} is not here: type `dvc repro fetch_data`.") from None
+        raise PipelineError(f"{CLIPS} is missing: type `dvc repro fetch_data`.") from None
 
 
 def _shards(clips: list[dict[str, str]]) -> list[list[dict[str, str]]]:
-    """Divide the clips by their number alone: enough shards to share, and not too many files."""
+    """Divide the clips into shards: enough to share among processes, and not too many files."""
     size = max(SHARD_CLIPS, math.ceil(len(clips) / MAX_SHARDS))
     return [clips[start : start + size] for start in range(0, len(clips), size)]
 
 
 def _encode(shards: list[list[dict[str, str]]], partial: Path) -> None:
-    """Write the shards that are this process's own and do not exist yet."""
+    """Write those of this process's shards that do not exist yet."""
     jobs = [(clips, partial / _shard_name(n, len(shards))) for n, clips in enumerate(shards)]
     jobs = jobs[processes.rank() :: processes.world()]
     todo = [(clips, target) for clips, target in jobs if not target.exists()]
     if len(todo) < len(jobs):
         log(f"{len(jobs) - len(todo)} of {len(jobs)} shards were already encoded")
-    # Forked: otherwise each process would spend seconds importing transformers again.
+    # Forked, because importing transformers in each process would take seconds.
     processes.map_processes(_encode_shard, todo, "encode", fork=True)
 
 
@@ -98,7 +100,7 @@ def _encode_shard(job: tuple[list[dict[str, str]], Path]) -> None:
 
 @functools.cache
 def _extractor(folder: Path) -> Extractor:
-    torch.set_num_threads(1)  # each process has one core, and one order of sums
+    torch.set_num_threads(1)  # one core per process, and the same order of sums everywhere
     return load_extractor(folder)
 
 
@@ -114,12 +116,12 @@ def _segments(extractor: Extractor, path: Path) -> list[np.ndarray]:
 
 
 def _finish(partial: Path, count: int) -> None:
-    """Complete the shards into a folder that 🤗 Datasets reads, and move it into place."""
+    """Complete the folder of shards and move it into place."""
     shards = [partial / _shard_name(index, count) for index in range(count)]
     if missing := [shard for shard in shards if not shard.exists()]:
         raise PipelineError(
-            f"{missing[0]} is missing: encode.launcher has started processes in another folder; "
-            "start them in this one, on a disk that all machines share."
+            f"{missing[0]} is missing: encode.launcher started processes in another folder; "
+            "start all of them in this one, on a disk that all machines share."
         )
     store.write_index(partial, shards)
     ENCODED.parent.mkdir(parents=True, exist_ok=True)

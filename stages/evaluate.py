@@ -16,15 +16,17 @@ from genrepro.core.stage import log, record_speed
 from genrepro.encoding.parts import Part, read_parts
 from genrepro.encoding.store import Encoded
 from genrepro.evaluation import scoring
-from genrepro.model import backbone
+from genrepro.model import allocator, backbone, device
 from genrepro.model.inference import average_segments, segment_logits
 
 
 def main(params: Params) -> None:
-    with record_speed("evaluate") as figures:
+    allocator.keep_freed_memory()
+    used = device.set_up_inference(params.evaluate)
+    with record_speed("evaluate") as figures, device.explain_out_of_memory(device.LESS_MEMORY):
         encoded = Encoded.open(ENCODED)
         parts, labels = read_parts(SPLIT, encoded)
-        model = backbone.load(FINETUNED)
+        model = backbone.load(FINETUNED).to(used)
         batch = params.evaluate.batch_size
         logits = {
             part: clip_logits(model, encoded, parts[part], batch) for part in ("validation", "test")

@@ -20,7 +20,7 @@ from genrepro.encoding.extractor import load_extractor
 from genrepro.encoding.parts import read_parts
 from genrepro.encoding.store import Encoded
 from genrepro.export import card, onnx
-from genrepro.model import backbone
+from genrepro.model import allocator, backbone, device
 from genrepro.model.inference import segment_logits
 
 COMPARED_SEGMENTS = 64
@@ -28,7 +28,9 @@ REPEATS = 5
 
 
 def main(params: Params) -> None:
-    with record_speed("export") as figures:
+    allocator.keep_freed_memory()
+    used = device.set_up_inference(params.evaluate)
+    with record_speed("export") as figures, device.explain_out_of_memory(device.LESS_MEMORY):
         model, extractor = backbone.load(paths.FINETUNED), load_extractor(paths.FINETUNED)
         segments = _test_segments()
         with atomic_output(paths.EXPORT) as draft:
@@ -38,7 +40,9 @@ def main(params: Params) -> None:
             if params.export.onnx:
                 variants = _write_onnx(model, segments[0], draft, params.export.int8)
             write_text(draft / "README.md", card.text(params, read_facts()))
-            parity = _parity(model, variants, segments)
+            expected = segment_logits(model.to(used), segments, batch_size=1)
+            parity = _parity(expected, variants, segments)
+            model.cpu()
             figures["real_time_factor"] = _real_time_factors(
                 model, variants, segments[0], extractor.segment_seconds
             )
@@ -94,12 +98,11 @@ def _write_onnx(
 
 
 def _parity(
-    model: PreTrainedModel,
+    expected: np.ndarray,
     variants: dict[str, onnx.InferenceSession],
     segments: list[np.ndarray],
 ) -> dict[str, object]:
     """Compare each variant's logits and predictions with PyTorch's, on real segments."""
-    expected = segment_logits(model, segments, batch_size=1)
     report: dict[str, object] = {"segments": len(segments)}
     for name, session in variants.items():
         got = np.concatenate([onnx.logits(session, segment[None]) for segment in segments])

@@ -1,4 +1,4 @@
-"""fetch_data: copy the corpus that data.corpus names to data/raw, and record what is known of it.
+"""fetch_data: copy the corpus that data.corpus names to data/raw, and record its facts.
 
 Writes data/raw/<label>/<clip>.<ext>, data/clips.csv, data/fingerprints.parquet, metrics/data.json.
 """

@@ -1,9 +1,11 @@
-"""fetch_model: copy the backbone that model.id names; from here on nothing needs the Hub.
+"""fetch_model: copy the backbone that model.id names, so that no later stage needs the Hub.
 
 Writes models/backbone/: config.json, preprocessor_config.json, *.safetensors, source.json.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from genrepro import pretrained
 from genrepro.core.files import atomic_output
@@ -20,3 +22,8 @@ def main(params: Params) -> None:
         figures["weights_mb"] = round(size / 1e6, 1)
     weights = f"{size / 1e6:.1f} MB of weights" if size else "no weights: trained from scratch"
     log(f"{source['id']} at {source['revision'] or 'its folder'}: {weights}")
+    if not source["revision"] and not Path(params.model.id).resolve().is_relative_to(Path.cwd()):
+        log(
+            f"DVC does not watch {params.model.id}: after a change there, type "
+            "`dvc repro --force fetch_model`, or keep a copy in backbones/."
+        )

@@ -1,4 +1,4 @@
-"""prepare: assign each clip to training, validation or test, and audit that split for leaks.
+"""prepare: assign each clip to training, validation or test, and audit the split for leaks.
 
 Reads data/clips.csv and data/fingerprints.parquet; writes data/split.csv and metrics/split.json.
 """
@@ -17,10 +17,11 @@ from genrepro.splits.duplicates import near_identical, read_fingerprints
 def main(params: Params) -> None:
     with record_speed("prepare"):
         clips = read_clips(CLIPS)
-        matches = near_identical(*read_fingerprints(FINGERPRINTS))
+        compare = params.split.same_recordings
+        matches = near_identical(*read_fingerprints(FINGERPRINTS)) if compare else []
         near = [(match.a, match.b) for match in matches]
         protocol = protocols.resolve(params.split.protocol, clips)
-        parts = protocols.split(
+        splits = protocols.split(
             clips,
             protocol,
             folds=params.split.folds,
@@ -30,12 +31,12 @@ def main(params: Params) -> None:
             same=near,
         )
         report = {"protocol": protocol, "fold": params.split.fold}
-        report |= audit.audit(clips, parts, near)
+        report |= audit.audit(clips, splits, near if compare else None)
         report["same_recording"] = [str(match) for match in matches]
         log(f"split.protocol={protocol}, split.fold={params.split.fold}\n{audit.table(report)}")
         if matches:
             log(f"{len(matches)} pair(s) of clips hold the same recording: see {AUDIT}")
         for warning in audit.check(report, protocol):
             log(f"warning: {warning}")
-        write_text(SPLIT, to_csv(clips, parts))
+        write_text(SPLIT, to_csv(clips, splits))
         write_json(AUDIT, report)

@@ -15,13 +15,15 @@ from genrepro.core.stage import log, record_speed
 from genrepro.encoding.extractor import load_extractor
 from genrepro.encoding.parts import read_parts
 from genrepro.encoding.store import Encoded
-from genrepro.model import backbone, device
+from genrepro.model import allocator, backbone, device
 from genrepro.training import fine_tune, frozen, probe
 
 
 def main(params: Params) -> None:
     fine_tune.accumulation_steps(params.train, processes.world())  # reported before any work
-    device.claim_gpu(params.train.device)
+    device.set_up(params.train)
+    if params.train.fast_kernels:
+        allocator.keep_freed_memory()
     with record_speed("train") as figures:
         corpus = Encoded.open(paths.ENCODED)
         parts, labels = read_parts(paths.SPLIT, corpus)
@@ -31,9 +33,11 @@ def main(params: Params) -> None:
         )
         rate = params.train.learning_rate if pretrained else params.train.scratch_learning_rate
         how = "linear probe" if params.train.probe else f"learning rate {rate:g}"
-        log(_plan(model, parts, labels, pretrained, how))
+        machine = device.resolved(params.train)
+        ran_on = {name: machine[name] for name in ("device", "precision")}
+        log(f"{_plan(model, parts, labels, pretrained, how)}; {_where(**ran_on)}")
         with distributed.rank_0_first("start"):  # rank 0 has the stage's lock, and cleans up
-            checkpoints = resume.folder("train", device.resolved(params.train))
+            checkpoints = resume.folder("train", params, machine)
         used = {part: parts[part] for part in ("train", "validation")}
         cache = checkpoints / "frozen"
         with (
@@ -58,12 +62,11 @@ def main(params: Params) -> None:
                 "loss": outcome.loss,
                 "clips": len(parts["validation"].clips),
                 outcome.by: outcome.kept,
-                "device": used_by["device"],
-                "precision": used_by["precision"],
-            },
+            }
+            | ran_on,
         )
         resume.discard(checkpoints)
-        figures["clips"] = len(parts["train"].clips)
+        figures |= {"clips": len(parts["train"].clips)} | ran_on
         if torch.cuda.is_initialized():
             figures["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6)
     log(f"kept {outcome.by} {outcome.kept:g}: validation accuracy {outcome.accuracy:.3f}")
@@ -80,6 +83,10 @@ def _curves() -> Iterator[Live | None]:
         Live(str(draft), dvcyaml=None, save_dvc_exp=False) as live,
     ):
         yield live
+
+
+def _where(device: object, precision: object) -> str:
+    return f"on {device}" if precision == "none" else f"{precision} on {device}"
 
 
 def _plan(model, parts, labels, pretrained: bool, how: str) -> str:

@@ -44,7 +44,7 @@ def tone_corpus(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def repo(tmp_path_factory):
-    """A clone after `dvc repro`, one for all tests. To look at: what changes it takes a `copy`."""
+    """A clone after `dvc repro`, one for all tests. To change it, take a `copy`."""
     from tests.support import pipeline_repo  # imports DVC, and this file
 
     return pipeline_repo.reproduced(tmp_path_factory)

@@ -1,4 +1,4 @@
-"""Sound files, whole and damaged: read, or refused with a reason; no crash and no big array."""
+"""Sound files, intact and damaged: read, or refused with a reason; no crash, no large array."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def test_reading_stops_at_max_seconds(tmp_path):
 
 
 def faulty(folder: Path) -> dict[str, str]:
-    """Write damaged files; give each with a word of the reason that is due."""
+    """Write damaged files; return a word of the expected reason for each."""
     (folder / "empty.wav").touch()
-    (folder / "text.wav").write_text("this is no sound\n" * 100)
+    (folder / "text.wav").write_text("this is not audio\n" * 100)
     (folder / "half a header.wav").write_bytes(b"RIFF\x24\x00\x00\x00WAVEfmt ")
     nan = tone()
     nan[RATE // 2] = np.nan
@@ -101,7 +101,7 @@ def wav_header(rate: int, channels: int, size: int) -> bytes:
     return b"RIFF" + struct.pack("<I", min(36 + size, 2**32 - 1)) + body
 
 
-def test_damaged_files_are_refused_with_a_reason_that_names_no_path(tmp_path):
+def test_damaged_files_are_refused_with_a_reason_without_a_path(tmp_path):
     for name, word in faulty(tmp_path).items():
         with pytest.raises(AudioFault) as caught:
             inspect(tmp_path / name)
@@ -125,7 +125,7 @@ def test_a_truncated_file_is_read_up_to_the_cut(tmp_path, extension):
 
 @pytest.mark.parametrize("channels", [1, 2, 6])
 @pytest.mark.parametrize("name", ["PCM_16.wav", "PCM_24.wav", "FLOAT.wav", "PCM_16.flac"])
-def test_samples_are_libsndfile_s_own(tmp_path, name, channels):
+def test_samples_equal_libsndfile_s(tmp_path, name, channels):
     """Over several blocks, bit for bit."""
     noise = np.random.default_rng(0).normal(0, 0.1, (60_000, channels))
     soundfile.write(tmp_path / name, noise, RATE, subtype=name.split(".")[0])
@@ -134,8 +134,8 @@ def test_samples_are_libsndfile_s_own(tmp_path, name, channels):
     np.testing.assert_array_equal(got, expected.mean(axis=1, dtype=np.float32))
 
 
-def test_an_mp3_in_blocks_is_the_mp3_in_one_piece(tmp_path):
-    """A seek between two reads would spoil the frames that come after it."""
+def test_an_mp3_read_in_blocks_equals_one_read_at_once(tmp_path):
+    """A seek between two reads would spoil the frames after it."""
     noise = np.random.default_rng(0).normal(0, 0.1, 150_000)
     soundfile.write(tmp_path / "noise.mp3", noise, RATE)
     whole, _ = soundfile.read(tmp_path / "noise.mp3", dtype="float32")
@@ -145,7 +145,7 @@ def test_an_mp3_in_blocks_is_the_mp3_in_one_piece(tmp_path):
     np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
 
 
-def test_a_damaged_flac_is_right_up_to_a_little_before_the_damage(tmp_path):
+def test_a_damaged_flac_is_read_almost_up_to_the_damage(tmp_path):
     noise = np.random.default_rng(0).normal(0, 0.1, 150_000)
     path = tmp_path / "noise.flac"
     soundfile.write(path, noise, RATE)
@@ -171,7 +171,7 @@ def test_a_damaged_flac_is_right_up_to_a_little_before_the_damage(tmp_path):
     ],
     ids=["hours", "channels", "rate", "slow"],
 )
-def test_a_header_that_lies_takes_no_memory(tmp_path, lie):
+def test_a_false_header_takes_no_memory(tmp_path, lie):
     (tmp_path / "lie.wav").write_bytes(lie)
     tracemalloc.start()
     try:
@@ -183,7 +183,7 @@ def test_a_header_that_lies_takes_no_memory(tmp_path, lie):
     tracemalloc.stop()
 
 
-def test_a_head_is_kept_and_no_more(tmp_path):
+def test_only_the_head_is_kept(tmp_path):
     soundfile.write(tmp_path / "long.wav", tone(40.0), RATE)
     found, head = inspect(tmp_path / "long.wav", head_seconds=13.0)
     assert found.seconds == 40.0
@@ -200,8 +200,8 @@ def test_blocks_come_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3"])
-def test_files_with_flipped_cut_and_repeated_bytes(tmp_path, extension):
-    """Sixty damaged files a format; the seed is the test's own."""
+def test_damaged_bytes_are_read_or_refused(tmp_path, extension):
+    """Sixty damaged files per format, with a fixed seed."""
     random = np.random.default_rng(7)
     path = tmp_path / f"whole.{extension}"
     soundfile.write(path, random.normal(0, 0.1, (RATE // 2, 2)), RATE)

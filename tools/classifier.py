@@ -85,7 +85,8 @@ class Classifier:
             raise audio.AudioFault(
                 cut_short or f"at least {audio.MIN_SECONDS} s of sound are needed"
             )
-        return Prediction(*found, cut_short)
+        probabilities, seconds, spans, over_time = found
+        return Prediction(probabilities, seconds, spans, over_time, cut_short)
 
     def _classify(self, blocks: Iterable[np.ndarray], rate: int) -> tuple | None:
         """The first four fields of the prediction for blocks of samples at `rate`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ FEWEST_UNITS = 10  # groups, or clips without one, below which neither is called
 
 def compare(
     a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame], *, confidence: float = 0.95
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Compare two families of runs on the clips that both were tested on.
 
     A clip's score is the share of a family's runs that predicted it correctly. The interval of the
@@ -57,11 +58,9 @@ def compare(
     units = clusters(both.index.tolist(), both["group_a"].tolist())
     sizes, gains = unit_sums(np.column_stack([np.ones(len(gain)), gain]), units).T
     interval, p = difference(gains, sizes, confidence), sign_flip(gains)
-    clear = (
-        len(sizes) >= FEWEST_UNITS
-        and p < 1 - confidence
-        and (interval["low"] > 0 or interval["high"] < 0)
-    )
+    low, high = interval["low"], interval["high"]
+    clear = low is not None and high is not None and (low > 0 or high < 0) and p < 1 - confidence
+    clear = clear and len(sizes) >= FEWEST_UNITS
     return {
         "clips": len(both),
         "units": len(sizes),

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.lib.stride_tricks import sliding_window_view
@@ -146,7 +148,7 @@ def reliability(frame: pd.DataFrame) -> Figure:
     )
     legend = axes.legend(loc="upper left")
     for handle in legend.legend_handles:
-        handle.set_sizes([50])
+        cast(PathCollection, handle).set_sizes([50])
     return figure
 
 

@@ -8,6 +8,7 @@ says so). To choose encode.segment_seconds, run this for each value and compare 
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig
 
@@ -65,7 +66,8 @@ def table(found: dict[int, tuple[float, float]], clips: int, confidence: float) 
 
 
 def layers(folder: Path) -> int:
-    return AutoConfig.from_pretrained(folder, local_files_only=True).num_hidden_layers
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return config.num_hidden_layers
 
 
 def joined(one: Part, other: Part) -> Part:
@@ -85,7 +87,8 @@ def inner_folds(params: Params, pool: Part) -> list[dict[str, str]]:
     protocol = chosen if chosen in ("stratified", "grouped") else "auto"
     chosen_clips = set(pool.clips)
     clips = [clip for clip in read_clips(CLIPS) if clip.clip in chosen_clips]
-    settings = {"validation": params.split.validation, "seed": params.seed, "folds": FOLDS}
+    settings: dict[str, Any] = {"validation": params.split.validation, "seed": params.seed}
+    settings["folds"] = FOLDS
     return [protocols.split(clips, protocol, fold=fold, **settings) for fold in range(FOLDS)]
 
 

@@ -6,9 +6,11 @@ For example: python -m tools.predict song.mp3 albums/ --json
 
 import argparse
 import functools
+import io
 import json
 import sys
 from pathlib import Path
+from typing import cast
 
 from genrepro.audio import EXTENSIONS, AudioFault
 from genrepro.core import processes
@@ -35,7 +37,9 @@ def main() -> None:
         help=f"a folder written by the export stage; default: {EXPORT}",
     )
     args = parser.parse_args()
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
+    cast(io.TextIOWrapper, sys.stdout).reconfigure(
+        errors="backslashreplace"
+    )  # file names need not be UTF-8
     results = classify(sound_files(args.paths), args.model)
     print(json.dumps(results, indent=2, ensure_ascii=False) if args.json else table(results))
     if failed := [result for result in results if "error" in result]:

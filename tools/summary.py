@@ -11,6 +11,7 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ def main() -> None:
     print(json.dumps(recipes, indent=2) if args.format == "json" else table(recipes, args.format))
 
 
-def pooled(parameters: dict[str, dict[str, object]]) -> list[dict[str, object]]:
+def pooled(parameters: dict[str, dict[str, object]]) -> list[dict[str, Any]]:
     """Pool runs by recipe, best first.
 
     Args:
@@ -101,7 +102,7 @@ def table(recipes: list[dict], style: str) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [padded[0], rule, *padded[1:]])
 
 
-def pool(frames: Sequence[pd.DataFrame], *, confidence: float = 0.95) -> dict[str, object]:
+def pool(frames: Sequence[pd.DataFrame], *, confidence: float = 0.95) -> dict[str, Any]:
     """Pool the runs of one recipe: folds, seeds, or both.
 
     Returns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,7 +21,7 @@ _shown.maxlevel = 2
 
 
 class Section(BaseModel):
-    """Unknown keys are errors; "1e-05", which YAML 1.1 reads as a string, is a number."""
+    """A model that refuses unknown keys, and reads "1e-05", which YAML 1.1 keeps as text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -64,7 +64,7 @@ def validate(schema: type[Schema], content: object, path: Path, advice: str = ""
         return schema.model_validate(content)
     except ValidationError as error:
         problems = error.errors()[:MAX_PROBLEMS]
-        lines = [f"  {_explain(problem, schema)}" for problem in problems]
+        lines = [f"  {_explain(dict(problem), schema)}" for problem in problems]
         text = "\n".join([f"{path} cannot be used:", *lines, *filter(None, [advice])])
         raise PipelineError(text) from None
 
@@ -85,16 +85,17 @@ def _explain(problem: dict, schema: type[BaseModel]) -> str:
         known = _keys(schema, location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        return f"{key}: there is no such key{hint}; known here: {', '.join(known)}"
+        return f"{key}: no such key{hint}; the keys here are {', '.join(known)}"
     if problem["type"] == "missing":
         return f"{key}: is missing"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = problem["input"]
     but = "" if isinstance(given, dict) else f", not {shorten(given)}"
     return f"{key}: {message[0].lower()}{message[1:]}{but}"
 
 
 def _keys(schema: type[BaseModel], location: list[str]) -> list[str]:
+    fields: Any = schema.model_fields
     for part in location:
-        schema = schema.model_fields[part].annotation
-    return list(schema.model_fields)
+        fields = fields[part].annotation.model_fields
+    return list(fields)

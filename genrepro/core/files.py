@@ -14,17 +14,22 @@ from pathlib import Path
 def atomic_output(target: Path) -> Iterator[Path]:
     """Yield a path beside `target` to write a file or folder to; move it into place at the end.
 
-    If the block raises, `target` stays as it was and what was written is removed.
+    If the block raises, `target` stays as it was and what was written is removed. A process killed
+    at any moment leaves the old target, the new one or, for an instant, none: never a part of one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.part")
+    old = target.with_name(f".{target.name}.old.part")
     remove(draft)
     try:
         yield draft
-        remove(target)
+        remove(old)
+        if target.is_dir():  # a folder cannot be replaced in one step, as a file can
+            target.replace(old)
         draft.replace(target)
     finally:
         remove(draft)
+        remove(old)
 
 
 def remove(path: Path) -> None:

@@ -34,6 +34,7 @@ class Split(Section):
     folds: int = Field(ge=2)
     fold: int = Field(ge=0)
     validation: float = Field(gt=0, lt=1)
+    same_recordings: bool
 
     @model_validator(mode="after")
     def _fold_exists(self) -> Split:
@@ -43,7 +44,7 @@ class Split(Section):
 
 
 class Encode(Section):
-    max_seconds: float = Field(ge=0.1)  # audio.MIN_SECONDS, below which nothing is heard
+    max_seconds: float = Field(ge=0.1)  # audio.MIN_SECONDS
     segment_seconds: float = Field(ge=0.1)
     hop_seconds: float | None = Field(gt=0)
     normalize: bool
@@ -67,6 +68,7 @@ class Train(Section):
     probe: bool
     precision: Literal["auto", "fp16", "bf16", "none"]
     gradient_checkpointing: bool
+    fast_kernels: bool
     device: Literal["auto", "cpu", "cuda"]
     deterministic: bool
     launcher: str = Field(min_length=1)
@@ -92,6 +94,7 @@ class Train(Section):
 
 class Evaluate(Section):
     batch_size: int = Field(ge=1)
+    device: Literal["auto", "cpu", "cuda"]
     confidence: float = Field(gt=0, lt=1)
     mistakes: int = Field(ge=0)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import itertools
 import multiprocessing
 import os
 import signal
@@ -88,7 +90,12 @@ def map_processes(
     pool = _pool(count, "fork" if fork and sys.platform == "linux" else "spawn")
     chunk = max(1, min(4, len(items) // (4 * count)))  # small, so that all have work to the end
     try:
-        results = pool.map(function, items, chunksize=chunk)
+        with _signals_blocked():  # the workers inherit it: this process stops them
+            # Not `pool.map`, which cancels what is pending: killing the workers then ends in a
+            # traceback of the pool's own thread (Python 3.11).
+            starts = range(0, len(items), chunk)
+            jobs = [pool.submit(_apply, function, items[at : at + chunk]) for at in starts]
+        results = itertools.chain.from_iterable(job.result() for job in jobs)
         return list(_with_progress(results, len(items), what))
     except BrokenProcessPool:
         _stop_workers()
@@ -99,6 +106,20 @@ def map_processes(
     except BaseException:
         _stop_workers()  # Python would wait for the items that they have started
         raise
+
+
+def _apply(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [function(item) for item in items]
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Hold back Ctrl-C, which a terminal sends to all processes, and SIGTERM."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with_parent(number: int = signal.SIGTERM) -> None:
@@ -114,10 +135,8 @@ def _pool(count: int, method: str) -> ProcessPoolExecutor:
 
 
 def _start_worker() -> None:
-    """Use one thread, and leave Ctrl-C and SIGTERM to the parent, which then stops its workers."""
+    """Use one thread, and end with the parent even if it is killed."""
     threadpool_limits(1)  # a process per core is enough; threads of its own would compete for it
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     end_with_parent(signal.SIGKILL)
 
 

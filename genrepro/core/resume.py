@@ -2,41 +2,46 @@
 
 The key comes from dvc.yaml: the dependencies and parameters that the stage declares there, plus the
 installed packages and what the stage resolved when it started (device, precision, threads). So the
-shards or checkpoints of another experiment, or of other code, are never continued.
+shards or checkpoints of another experiment, or of other code, are never resumed.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import re
 import shutil
 from importlib.metadata import distributions
 from pathlib import Path
 
 import yaml
 
-from genrepro.core import paths
+from genrepro.core import paths, processes
 from genrepro.core.files import sha256
+from genrepro.core.params import Params
 
 
-def folder(stage: str, resolved: dict[str, object]) -> Path:
+def folder(stage: str, params: Params, resolved: dict[str, object]) -> Path:
     """The folder of a stage's unfinished work; what that stage left under other keys is removed.
 
     Args:
+        params: as read when the stage started: the file may have been changed since.
         resolved: what was decided when the stage started and is in no file, as JSON.
     """
     declared = yaml.safe_load(paths.PIPELINE.read_text(encoding="utf-8"))["stages"][stage]
-    params = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
+    values = params.model_dump()
+    deps = [_resolve(path, values) for path in declared["deps"]]
     described = {
-        "dependencies": {path: _content(Path(path)) for path in declared["deps"]},
-        "parameters": {section: params[section] for section in declared["params"]},
+        "dependencies": {path: _content(Path(path)) for path in deps},
+        "parameters": {section: values[section] for section in declared["params"]},
         "packages": sorted(f"{each.name} {each.version}" for each in distributions()),
         "resolved": resolved,
     }
-    text = json.dumps(described, sort_keys=True, default=str)
+    text = json.dumps(described, sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     home = paths.UNFINISHED / stage
-    for other in home.glob("*"):
+    for other in home.glob("*") if processes.rank() == 0 else ():
         if other.name != key:
             discard(other)
     (home / key).mkdir(parents=True, exist_ok=True)
@@ -50,13 +55,25 @@ def discard(work: Path) -> None:
     shutil.rmtree(gone)
 
 
+def _resolve(path: str, values: dict) -> str:
+    """Replace each `${section.parameter}`, as DVC does."""
+
+    def value(match: re.Match[str]) -> str:
+        return str(functools.reduce(dict.__getitem__, match[1].split("."), values))
+
+    return re.sub(r"\$\{([\w.]+)\}", value, path)
+
+
 def _content(path: Path) -> object:
     """A dependency's content: its hash, or, of a folder of data, its files' names, sizes and times.
 
     A corpus of a terabyte is not read again to resume; files that DVC or a stage writes get a new
     time.
+
+    Raises:
+        FileNotFoundError: there is no such dependency.
     """
-    if path.is_file():
+    if not path.is_dir():
         return sha256(path)
     return {
         each.relative_to(path).as_posix(): sha256(each) if each.suffix == ".py" else _stat(each)

@@ -14,33 +14,47 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from genrepro.core import paths, processes
 from genrepro.core.errors import PipelineError, explain
 from genrepro.core.files import write_json
 
 INTERRUPTED = "error: interrupted; run the same command again to resume."
+RANK_0_FIRST = 10.0  # seconds within which rank 0 meets an error that all ranks share
 
 
 def run(main: Callable[[], object]) -> None:
-    """Run `main`; an error that a person can fix ends it with one sentence and exit code 1."""
+    """Run `main`; an error that a person can fix ends it with its message and exit code 1."""
     _set_up_process()
     try:
         main()
     except PipelineError as error:
-        sys.exit(f"error: {error}")
+        _exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit(1 if processes.rank() else INTERRUPTED)
+        # A launcher stops all ranks when one fails, which has printed why.
+        sys.exit(1 if processes.launched() else INTERRUPTED)
     except Exception as error:
         if sentence := explain(error):
-            sys.exit(f"error: {sentence}")
+            _exit(f"error: {sentence}")
         raise
+
+
+def _exit(message: str) -> NoReturn:
+    """Exit with a message. Where all ranks fail alike, rank 0 has the launcher end the others."""
+    if processes.launched():
+        if processes.rank():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(RANK_0_FIRST)
+        print(message, file=sys.stderr, flush=True)
+        os._exit(1)  # at once: with torch, Python takes seconds to close down
+    sys.exit(message)
 
 
 def _set_up_process() -> None:
     """What would otherwise be a side effect of an import: signals, and how much libraries print."""
     signal.signal(signal.SIGTERM, _interrupt)
-    if "DVC_STAGE" in os.environ:  # DVC sets it for a stage's command
+    if "DVC_STAGE" in os.environ or processes.launched():  # DVC sets it for a stage's command
         processes.end_with_parent()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # each retry; the outcome is reported here

@@ -1,9 +1,9 @@
-"""corpus.yaml: where a corpus comes from and what is known about it, as one typed model."""
+"""corpus.yaml, the card of a corpus: where it comes from and what is known about it."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
@@ -26,7 +26,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Card(config.Section):
-    """What every kind of corpus may state. Unknown keys are errors, except of a generated one."""
+    """The keys that every kind of corpus may have. Unknown keys are errors."""
 
     title: str | None = None  # for people
     licence: str | None = None  # for people
@@ -36,7 +36,7 @@ class Card(config.Section):
 
 
 class Generated(Card):
-    """Music that genrepro.synth composes; it checks the keys that are its own."""
+    """Music composed by genrepro.corpus.demo, which checks the keys of its own."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     kind: Literal["generated"]
@@ -66,7 +66,7 @@ class Parquet(Card):
     repo: Name
     revision: Commit
     config: str | None = None  # one of the configurations that the repository's README names
-    split: list[Name] = Field(default=["train"])  # with two or more, each clip's part is its split
+    split: list[Name] = Field(default=["train"])  # with two or more, they become each clip's `part`
     files: list[Name] | None = None  # glob patterns, where the README says nothing
     audio: Name = "audio"  # the columns
     label: Name = "label"
@@ -88,7 +88,7 @@ KINDS: dict[str, type[Card]] = {
 
 
 def load_card(folder: Path) -> Card | None:
-    """Read `folder`/corpus.yaml, or None where there is none: then it is plain labelled audio.
+    """Read `folder`/corpus.yaml; None if there is none: the folder then holds <label>/<clip>.
 
     Raises:
         PipelineError: it is not YAML, or a key is unknown, missing or of a wrong type; the
@@ -105,18 +105,3 @@ def load_card(folder: Path) -> Card | None:
             f"not {config.shorten(kind)}"
         )
     return config.validate(KINDS[kind], content, path)
-
-
-def matches(name: str, patterns: list[str]) -> bool:
-    """Whether a file's name fits one of the glob patterns; `*` crosses no slash, `**` does."""
-    return any(_fits(PurePosixPath(name).parts, PurePosixPath(p).parts) for p in patterns)
-
-
-def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(_fits(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
-    if not parts or not PurePosixPath(parts[0]).match(pattern[0]):
-        return False
-    return _fits(parts[1:], pattern[1:])

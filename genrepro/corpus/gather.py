@@ -1,4 +1,4 @@
-"""A corpus: from its folder to data/raw, with what is known of each clip."""
+"""From a corpus to data/raw, with what is known about each clip."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,23 +24,13 @@ from genrepro.corpus.fingerprint import FRAMES_PER_SECOND
 from genrepro.corpus.inspection import Inspected, inspect_clip
 from genrepro.corpus.shelf import Item, Shelf
 
-COLUMNS = [
-    "clip",
-    "path",
-    "label",
-    "seconds",
-    "sample_rate",
-    "channels",
-    "sha256",
-    "group",
-    "title",
-    "part",
-]
+COLUMNS = ["clip", "path", "label", "seconds", "sample_rate", "channels", "sha256"]
+COLUMNS += ["group", "title", "part"]
 OTHER_AUDIO = (".m4a", ".aac", ".wma", ".opus", ".aif", ".aiff", ".au", ".amr", ".mp4", ".webm")
 
 
 class Clip(NamedTuple):
-    """A clip on the shelf that was listened to."""
+    """A usable clip: where it is, what it holds, its fingerprint, and its facts."""
 
     item: Item
     inspection: Inspection
@@ -50,7 +40,7 @@ class Clip(NamedTuple):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Clips, sorted by name, and the files that are none: name -> reason."""
+    """Clips, sorted by name, and the files that could not be used: name -> reason."""
 
     clips: list[Clip]
     skipped: dict[str, str]
@@ -58,34 +48,34 @@ class Corpus:
 
 
 def gather(data: Data, raw: Path) -> Corpus:
-    """Fill the new folder `raw` with <label>/<clip>.<ext> from the corpus that `data` names.
+    """Copy the corpus that `data` names to the new folder `raw`, as <label>/<clip>.<ext>.
 
     Raises:
-        PipelineError: the corpus is not there, its card, facts or pattern cannot be used, the Hub
-            does not give it, or fewer than two labels with clips are left.
+        PipelineError: the corpus is missing, its card, facts or pattern cannot be used, its
+            download failed, or fewer than two labels have clips.
     """
     folder = Path(data.corpus)
     if not folder.is_dir():
         raise PipelineError(
-            f"data.corpus: there is no folder {folder}: name one of corpora/, "
-            "or a folder of your own that holds <label>/<clip>.<wav|flac|ogg|mp3>."
+            f"data.corpus: there is no folder {folder}: use one of corpora/, "
+            "or a folder of your own with <label>/<clip>.<wav|flac|ogg|mp3>."
         )
     card = load_card(folder)
     known = _known(data, folder, card)
     shelf = Shelf(raw)
     _fill(shelf, folder, card)
-    clips, learnt = [], {}
+    clips, facts = [], {}
     items = shelf.named()
-    heard = map_processes(inspect_clip, [item.path for item in items], "inspecting")
-    for item, result in zip(items, heard, strict=True):
+    results = map_processes(inspect_clip, [item.path for item in items], "inspecting")
+    for item, result in zip(items, results, strict=True):
         if isinstance(result, Inspected):
-            facts = learnt[item.clip] = known.about(item.names, item.stem + item.path.suffix)
-            clips.append(Clip(item, result.inspection, result.fingerprint, item.facts | facts))
+            about = facts[item.clip] = known.about(item.names, item.stem + item.path.suffix)
+            clips.append(Clip(item, result.inspection, result.fingerprint, item.facts | about))
         else:
             shelf.drop(item, result)
     found = Corpus(clips, dict(sorted(shelf.skipped.items())), _source(folder, card))
     _check_labels(found, folder)
-    known.check_used(learnt, [clip.item.path.name for clip in clips])
+    known.check_used(facts, [clip.item.path.name for clip in clips])
     return found
 
 
@@ -95,9 +85,16 @@ def _source(folder: Path, card: Card | None) -> dict[str, str | None]:
 
 
 def _known(data: Data, folder: Path, card: Card | None) -> Known:
-    facts = folder / card.facts if card and card.facts else None
-    pattern = card.name_pattern if card else None
-    return Known.of(Path(data.facts) if data.facts else facts, data.name_pattern or pattern)
+    pattern = data.name_pattern or (card.name_pattern if card else None)
+    if not data.facts:
+        return Known.of(folder / card.facts if card and card.facts else None, pattern)
+    watched = (Path("corpora").resolve(), folder.resolve())
+    if not any(Path(data.facts).resolve().is_relative_to(place) for place in watched):
+        raise PipelineError(
+            f"data.facts: {data.facts} is neither in corpora/ nor in data.corpus, so DVC would not "
+            "notice when it changes: move it to one of them."
+        )
+    return Known.of(Path(data.facts), pattern)
 
 
 def _fill(shelf: Shelf, folder: Path, card: Card | None) -> None:
@@ -114,14 +111,14 @@ def _fill(shelf: Shelf, folder: Path, card: Card | None) -> None:
         case Archive():
             _take_archive(card, shelf)
         case Parquet():
-            os.environ.setdefault("USE_TORCH", "0")  # datasets would import it, for nothing here
+            os.environ.setdefault("USE_TORCH", "0")  # or datasets imports torch
             from genrepro.corpus import parquet  # datasets takes a second to import
 
             parquet.take(card, shelf)
 
 
 def _take_folder(root: Path, shelf: Shelf) -> None:
-    """Copy `<label>/<clip>.<ext>`, in the order of names whatever the disk's order is."""
+    """Copy `<label>/<clip>.<ext>`, sorted by name, whatever order the disk lists them in."""
     for entry in sorted(root.iterdir()):
         if entry.is_dir() and not entry.name.startswith("."):
             for file in sorted(entry.rglob("*")):
@@ -147,11 +144,11 @@ def _refusal(file: Path, source: Path, extension: str) -> str | None:
     if any(part.startswith(".") for part in source.parts):
         return "hidden file"
     if len(source.parts) == 1:
-        return "lies outside a label's folder"
+        return "not in a label's folder"
     if len(source.parts) > 2:
-        return "lies in a folder inside its label's folder"
+        return "in a folder inside its label's folder"
     if extension in OTHER_AUDIO:
-        return f"{extension} is not read: convert it to FLAC"
+        return f"{extension} files cannot be read: convert it to FLAC"
     return None if file.is_file() else "not a regular file, or a broken link"
 
 
@@ -161,19 +158,20 @@ def _take_pieces(card: dict, shelf: Shelf) -> None:
     orders = []
     for piece in composer.pieces(card):
         path = shelf.place(piece.label, piece.clip, ".flac", piece.clip, {"group": piece.group})
-        orders.append(composer.Order(piece, card, path))
+        if path:
+            orders.append(composer.Order(piece, card, path))
     map_processes(composer.compose, orders, "composing")
 
 
 def _take_archive(card: Archive, shelf: Shelf) -> None:
     from genrepro.corpus import archive
-    from genrepro.hub import client  # huggingface_hub is needed for this kind alone
+    from genrepro.hub import client  # only this kind needs huggingface_hub
 
     tarball = client.fetch(card.repo, card.file, card.revision, "dataset")
     if sha256(tarball) != card.sha256:
         raise PipelineError(
-            f"{card.file} of {card.repo} does not have the sha256 that the card states: "
-            "the card is wrong, or somebody changed the file; nothing of it was used."
+            f"{card.file} of {card.repo} does not have the sha256 in the card: the card is wrong, "
+            "or the file was changed. It was not used."
         )
     archive.unpack(tarball, shelf)
 
@@ -182,23 +180,23 @@ def _check_labels(corpus: Corpus, folder: Path) -> None:
     labels = sorted({clip.item.label for clip in corpus.clips})
     if len(labels) >= 2:
         return
-    aside = ""
+    skipped = ""
     if corpus.skipped:
         name, reason = next(iter(corpus.skipped.items()))
-        aside = f" ({len(corpus.skipped)} files were set aside, e.g. {name}: {reason})"
+        skipped = f" ({len(corpus.skipped)} files were skipped, e.g. {name}: {reason})"
     if labels:
         raise PipelineError(
-            f"data.corpus: {folder} holds clips of a single label, {labels[0]!r}{aside}: "
-            "a classifier needs two or more, each a folder of its own."
+            f"data.corpus: {folder} holds clips of a single label, {labels[0]!r}{skipped}: "
+            "a classifier needs two or more, each in a folder of its own."
         )
     raise PipelineError(
-        f"data.corpus: {folder} holds no clip that can be used{aside}: "
+        f"data.corpus: {folder} holds no usable clip{skipped}: "
         "it should hold <label>/<clip>.<wav|flac|ogg|mp3>."
     )
 
 
 def table(corpus: Corpus, raw: Path) -> str:
-    """data/clips.csv: a row a clip, sorted; paths as they are once `raw` is in place."""
+    """data/clips.csv: one row per clip, sorted by clip; paths are those below the final `raw`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -210,8 +208,8 @@ def table(corpus: Corpus, raw: Path) -> str:
     return text.getvalue()
 
 
-def summary(corpus: Corpus) -> dict[str, object]:
-    """metrics/data.json: what the corpus holds and what was left out, each with its reason."""
+def summary(corpus: Corpus) -> dict[str, Any]:
+    """metrics/data.json: what the corpus holds, and which files were skipped and why."""
     found = [clip.inspection for clip in corpus.clips]
     labels = Counter(clip.item.label for clip in corpus.clips)
     rates = Counter(inspection.sample_rate for inspection in found)
@@ -229,8 +227,8 @@ def summary(corpus: Corpus) -> dict[str, object]:
 
 
 def write_fingerprints(corpus: Corpus, path: Path) -> None:
-    """Write clip -> fingerprint as parquet, which holds no clock and so keeps its bytes."""
-    import pyarrow  # here, so that worker processes start without it
+    """Write clip -> fingerprint as parquet, whose bytes depend on nothing else."""
+    import pyarrow  # not at the top: worker processes do not need it
     from pyarrow import parquet
 
     names = pyarrow.array([clip.item.clip for clip in corpus.clips], pyarrow.string())

@@ -10,18 +10,18 @@ import numpy as np
 from genrepro.audio import AudioFault, Inspection, inspect
 from genrepro.corpus.fingerprint import fingerprint
 
-FINGERPRINT_SECONDS = 120.0  # a copy is known by its first two minutes
+FINGERPRINT_SECONDS = 120.0  # a copy is recognised by its first two minutes
 
 
 class Inspected(NamedTuple):
-    """A clip that can be used, and its acoustic fingerprint, uint32 (frames,)."""
+    """A usable clip, and its acoustic fingerprint, uint32 (frames,)."""
 
     inspection: Inspection
     fingerprint: np.ndarray
 
 
 def inspect_clip(path: Path) -> Inspected | str:
-    """Decode a whole file; return what it is, or the reason why it cannot be a clip."""
+    """Decode a whole file; return what it holds, or the reason why it cannot be a clip."""
     try:
         found, head = inspect(path, FINGERPRINT_SECONDS)
     except AudioFault as fault:

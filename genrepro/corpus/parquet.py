@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections import Counter
 from pathlib import Path, PurePath
 
+import yaml
 from datasets import Audio, ClassLabel, Features, IterableDataset, load_dataset
+from datasets.data_files import sanitize_patterns
 from datasets.exceptions import DatasetsError
-from huggingface_hub.repocard import REGEX_YAML_BLOCK
+from datasets.utils.metadata import MetadataConfigs
+from fsspec.utils import glob_translate
+from huggingface_hub import DatasetCard
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from pyarrow import ArrowException
 from tqdm import tqdm
 
 from genrepro.audio import extension_of
-from genrepro.core import config
 from genrepro.core.errors import PipelineError, one_line
-from genrepro.corpus.card import Parquet, matches
+from genrepro.corpus.card import Parquet
 from genrepro.corpus.shelf import Shelf, printable
 from genrepro.hub import client
 
-README = "README.md"
-MOST_README = 300_000  # characters; to read so much takes seconds
 ROWS_AT_ONCE = 16  # a row holds a whole clip
+# Where a split's files usually are. Source: https://huggingface.co/docs/hub/datasets-file-names-and-splits
+USUAL = ("{}-*.parquet", "{}.parquet", "{}/*.parquet", "data/{}-*.parquet", "data/{}/*.parquet")
+CONVERTED = "default/{}/*.parquet"  # the Hub's own conversion to parquet
 
 
 def take(card: Parquet, shelf: Shelf) -> None:
-    """Fetch the card's parquet files and put each row's audio on the shelf, byte by byte.
+    """Download the card's parquet files and put each row's audio on the shelf, unchanged.
 
     Raises:
-        PipelineError: the Hub does not give them, they are damaged, or a column is not there.
+        PipelineError: the download failed, a file is damaged, or a column is missing.
     """
     for split in card.split:
         part = {"part": split} if len(card.split) > 1 else {}
         for file, path in _files(card, split):
             try:
                 _take_file(card, file, path, part, shelf)
-            except (
-                ArrowException,
-                DatasetsError,
-                UnicodeDecodeError,
-                ValueError,
-                OSError,
-            ) as error:
+            except (ArrowException, DatasetsError, ValueError, OSError) as error:
                 if isinstance(error, OSError) and error.errno is not None:
-                    raise  # the disk; runtime.run says what to do
+                    raise  # the disk; core.stage.run says what to do
                 words = one_line(error.__cause__ or error)
                 raise PipelineError(f"{file} of {card.repo} is not readable: {words}.") from None
 
@@ -50,75 +50,67 @@ def take(card: Parquet, shelf: Shelf) -> None:
 def _files(card: Parquet, split: str) -> list[tuple[str, Path]]:
     """The split's files, each as its name in the repository and its path in the cache."""
     patterns = card.files or _published(card, split)
-    # huggingface_hub's `*` crosses slashes, ours does not: it may fetch a file that is not read.
+    try:
+        wanted = [re.compile(glob_translate(pattern)) for pattern in patterns]
+    except ValueError as error:
+        raise PipelineError(f"{card.repo}: `files`: {one_line(error)}.") from None
+    # `*` crosses slashes for huggingface_hub and not for datasets: more files may be downloaded.
     folder = client.fetch_matching(card.repo, patterns, card.revision, "dataset")
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
-    names = [name for name in names if matches(name, patterns)]
-    if not names:
+    names = [name for name in names if any(pattern.match(name) for pattern in wanted)]
+    if not names or (not card.files and _missing_shards(names)):
+        looked_for = f"parquet file for split {split!r} (looked for {', '.join(patterns)})"
+        if HF_HUB_OFFLINE:
+            raise PipelineError(
+                f"HF_HUB_OFFLINE is set, and the cache lacks a {looked_for} of {card.repo}: "
+                "unset it and run once with network."
+            )
         raise PipelineError(
-            f"{card.repo} at {card.revision[:8]} holds no parquet file for split {split!r} "
-            f"(looked for {', '.join(patterns)}): name them in the card's `files`."
+            f"{card.repo} at {card.revision[:8]} lacks a {looked_for}: "
+            "name its files in the card's `files`."
         )
     return [(name, folder / name) for name in names]
 
 
+def _missing_shards(names: list[str]) -> bool:
+    """Whether there are fewer files than their names, …-00000-of-00003…, say."""
+    shards = [re.search(r"(.*)-\d{5}-of-(\d{5})", name) for name in names]
+    counts = Counter(shard.groups() for shard in shards if shard)
+    return any(count < int(total) for (_, total), count in counts.items())
+
+
 def _published(card: Parquet, split: str) -> list[str]:
-    """Patterns for a split: as the repository's README names them, else by the usual names.
+    """Patterns for a split's files: as the repository's README configures them, or the usual ones.
 
     Source: https://huggingface.co/docs/hub/datasets-manual-configuration
     """
-    configs = [c for c in _listed(_readme(card).get("configs")) if isinstance(c, dict)]
-    named = {str(c.get("config_name", "default")): c for c in configs}
-    if card.config and named and card.config not in named:
+    configs = _configurations(card)
+    names = ", ".join(configs)
+    if card.config and configs and card.config not in configs:
+        raise PipelineError(f"{card.repo} has no configuration {card.config!r}; it has: {names}.")
+    name = card.config or configs.get_default_config_name()
+    if configs and not name:
         raise PipelineError(
-            f"{card.repo} has no configuration {card.config!r}; it has: {', '.join(named)}."
+            f"{card.repo} has several configurations: name one in the card's `config`: {names}."
         )
-    chosen = named.get(card.config or "default")
-    if chosen is None and len(named) > 1:
-        raise PipelineError(
-            f"{card.repo} has several configurations: name one in the card's `config`: "
-            f"{', '.join(named)}."
-        )
-    chosen = chosen or next(iter(named.values()), {})
-    folder = f"{chosen['data_dir'].strip('/')}/" if isinstance(chosen.get("data_dir"), str) else ""
-    patterns = list(_of_split(chosen.get("data_files"), split))
-    if patterns:
-        return [folder + pattern.removeprefix("./") for pattern in patterns]
-    inside = folder or (f"{card.config}/" if card.config else "")
-    return [
-        f"{inside}{split}-*.parquet",
-        f"{inside}{split}.parquet",
-        f"{inside}{split}/*.parquet",
-        f"{inside}data/{split}-*.parquet",
-        f"{inside}data/{split}/*.parquet",
-        f"default/{split}/*.parquet",  # the Hub's own conversion
-    ]
+    chosen = configs.get(name, {})
+    listed = sanitize_patterns(chosen.get("data_files") or []).get(split)
+    usual = [pattern.format(split) for pattern in (*USUAL, CONVERTED)]
+    folder = chosen.get("data_dir") or ("" if listed or configs else card.config or "")
+    prefix = f"{folder.strip('/')}/" if folder else ""
+    return [prefix + pattern.removeprefix("./") for pattern in listed or usual]
 
 
-def _of_split(data_files: object, split: str) -> Iterator[str]:
-    """The patterns that a README's `data_files` gives for a split; without one, all is train."""
-    if isinstance(data_files, dict):
-        data_files = [{"split": key, "path": value} for key, value in data_files.items()]
-    for entry in _listed(data_files):
-        if isinstance(entry, str) and split == "train":
-            yield entry
-        elif isinstance(entry, dict) and entry.get("split") == split:
-            yield from (path for path in _listed(entry.get("path")) if isinstance(path, str))
-
-
-def _listed(value: object) -> list:
-    return value if isinstance(value, list) else [value]
-
-
-def _readme(card: Parquet) -> dict:
+def _configurations(card: Parquet) -> MetadataConfigs:
+    """The configurations in the repository's README; none where it has none that can be read."""
+    readme = client.fetch_matching(card.repo, ["README.md"], card.revision, "dataset") / "README.md"
+    if not readme.is_file():
+        return MetadataConfigs()
     try:
-        path = client.fetch(card.repo, README, card.revision, "dataset")
-        with path.open(encoding="utf-8") as file:
-            block = REGEX_YAML_BLOCK.search(file.read(MOST_README))
-        known = config.parse(block[2]) if block else {}
-    except (client.MissingFile, ValueError):
-        known = {}  # the usual names are tried then
-    return known if isinstance(known, dict) else {}
+        found = MetadataConfigs.from_dataset_card_data(DatasetCard.load(readme).data)
+        return MetadataConfigs({str(name): config for name, config in found.items()})
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+        return MetadataConfigs()  # the usual names are tried then
 
 
 def _take_file(card: Parquet, file: str, path: Path, part: dict[str, str], shelf: Shelf) -> None:

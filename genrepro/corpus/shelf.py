@@ -1,4 +1,4 @@
-"""Where a corpus's files are put, each under its label, with names that no two clips share."""
+"""Puts a corpus's files in place, each under its label, and gives each clip a unique name."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ MAX_NAME_BYTES = 200  # file systems allow 255, and names get a prefix here and 
 
 @dataclass(frozen=True)
 class Item:
-    """A file on the shelf that may be a clip; nobody has listened yet."""
+    """A file on the shelf that may be a clip; it has not been decoded yet."""
 
     path: Path
     label: str
     stem: str
-    source: str  # how a person finds it where it came from
+    source: str  # where it came from, for people
     facts: Facts = field(default_factory=dict)
     clip: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a table of facts may call it."""
+        """The names by which a facts table may refer to it."""
         return (self.clip, f"{self.label}/{self.stem}", self.stem)
 
 
 class Shelf:
-    """Takes files in a fixed order; what cannot be taken is written down with its reason."""
+    """Takes files in a fixed order; what cannot be taken is recorded with its reason."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -45,7 +45,7 @@ class Shelf:
     def place(
         self, label: str, stem: str, extension: str, source: str, facts: Facts | None = None
     ) -> Path | None:
-        """Give a file its place, <root>/<label>/<stem><extension>; None if its name is no good.
+        """The path for a file, <root>/<label>/<stem><extension>; None if its name cannot be used.
 
         A stem that the label already has, in any case of letters, gets "-2", "-3", …
         """
@@ -60,21 +60,21 @@ class Shelf:
         return path
 
     def drop(self, item: Item, reason: str) -> None:
-        """Take a file off the shelf again."""
+        """Take a file off the shelf again, because it cannot be a clip."""
         item.path.unlink()
         self.refuse(item.source, reason)
         if not any(item.path.parent.iterdir()):
             item.path.parent.rmdir()
 
     def named(self) -> list[Item]:
-        """The items with a clip's name each, unique in the corpus, sorted by it.
+        """The items sorted by clip: each with a clip name that is unique in the corpus.
 
-        A clip is called as its file, or <label>.<stem> where several labels have the stem.
+        A clip is named after its file, or <label>.<stem> where several labels have that stem.
         """
         count = Counter(item.stem.casefold() for item in self.items)
         own = {stem: 1 for stem, times in count.items() if times == 1}
         named = []
-        # A new name is longer than the old one: the longest first, so that no file is written over.
+        # A new name is longer than the old one: the longest first, so that no file is overwritten.
         for item in sorted(self.items, key=lambda item: (-len(item.stem), item.label, item.stem)):
             clip = item.stem
             if count[clip.casefold()] > 1:
@@ -87,14 +87,14 @@ class Shelf:
 
 
 def printable(name: str) -> str:
-    """A file's name for UTF-8 reports, also where its bytes are not UTF-8."""
+    """A file's name as valid UTF-8, also where its bytes are not."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _numbered(name: str, taken: dict[str, int]) -> str:
-    """`name`, or the first of name-2, name-3, … that is not taken; it then is.
+    """`name`, or the first of name-2, name-3, … that is not taken; marks it as taken.
 
-    `taken` holds names without regard to case, each with the last number given to it.
+    `taken` maps case-folded names to the last number given to each.
     """
     folded = name.casefold()
     number = taken.get(folded, 0) + 1

@@ -1,7 +1,7 @@
-"""From a waveform to what a backbone hears: segments, through its own feature extractor.
+"""Turn waveforms into segments of features, with the backbone's own feature extractor.
 
-Only the backbone's `preprocessor_config.json` is read. The adapted extractor is saved again beside
-what it made, with the lengths used here, so that a trained model is fed what it was trained on.
+Only the backbone's `preprocessor_config.json` is read. The adapted extractor is saved beside the
+features, with the lengths used here, so that a trained model gets the input it was trained on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transformers import SequenceFeatureExtractor as Extractor
 from genrepro.core.errors import PipelineError, one_line
 from genrepro.core.params import Encode
 
-ROUNDING = 1  # a resampler may round a clip's length up by a sample
+ROUNDING = 1  # samples; a resampler may round a clip's length up by one
 
 
 def load_extractor(folder: Path) -> Extractor:
@@ -27,23 +27,25 @@ def load_extractor(folder: Path) -> Extractor:
         PipelineError: the folder holds no `preprocessor_config.json` that transformers can use.
     """
     try:
-        return AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        return AutoFeatureExtractor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PipelineError(
             f"{folder}/preprocessor_config.json gives no feature extractor ({one_line(error)}); "
-            "take it from a model of the same kind."
+            "copy the file from a model of the same kind."
         ) from None
 
 
 def adapt(extractor: Extractor, encode: Encode, longest_seconds: float) -> Extractor:
-    """Fit a feature extractor to a corpus, in place: no computing on padding that no clip fills.
-
-    Args:
-        longest_seconds: length of the corpus' longest clip.
+    """Adapt a feature extractor to a corpus, in place, so that no segment is padded needlessly.
 
     A segment is as long as `encode.segment_seconds` asks, but no longer than the longest clip, nor
-    than what the backbone hears at once (10.24 s for most AST, 30 s for Whisper): longer clips get
+    than the backbone's longest input (10.24 s for most AST, 30 s for Whisper): longer clips get
     more segments instead. The result is tried on a second of noise.
+
+    Args:
+        longest_seconds: the length of the corpus's longest clip.
 
     Raises:
         PipelineError: the extractor's file holds a value that it cannot work with.
@@ -62,8 +64,7 @@ def adapt(extractor: Extractor, encode: Encode, longest_seconds: float) -> Extra
     ) as error:
         raise PipelineError(
             "the backbone's preprocessor_config.json holds a value that its feature extractor "
-            f"cannot work with ({one_line(error)}); take it from a model of the "
-            "same kind."
+            f"cannot work with ({one_line(error)}); copy the file from a model of the same kind."
         ) from None
     return adapted
 
@@ -71,7 +72,7 @@ def adapt(extractor: Extractor, encode: Encode, longest_seconds: float) -> Extra
 def _adapted(extractor: Extractor, encode: Encode, longest_seconds: float) -> Extractor:
     longest = min(longest_seconds, encode.max_seconds)
     segment = min(encode.segment_seconds, longest, _limit_seconds(extractor))
-    if hasattr(extractor, "chunk_length"):  # Whisper: whole seconds, always filled up to them
+    if hasattr(extractor, "chunk_length"):  # Whisper: always padded to whole seconds
         extractor.chunk_length = math.ceil(segment)
         extractor.n_samples = extractor.chunk_length * extractor.sampling_rate
         extractor.nb_max_frames = extractor.n_samples // extractor.hop_length
@@ -86,16 +87,16 @@ def _adapted(extractor: Extractor, encode: Encode, longest_seconds: float) -> Ex
 
 
 def _limit_seconds(extractor: Extractor) -> float:
-    """The most that the backbone behind this extractor hears at once, in seconds."""
+    """The length of the backbone's longest input, in seconds."""
     if hasattr(extractor, "chunk_length"):
         return float(extractor.chunk_length)
     if hasattr(extractor, "num_mel_bins") and hasattr(extractor, "max_length"):
-        return 0.024 + 0.01 * extractor.max_length  # frames of 25 ms every 10 ms, all whole
+        return 0.024 + 0.01 * extractor.max_length  # whole frames of 25 ms every 10 ms
     return math.inf
 
 
 def _ast_frames(seconds: float, extractor: Extractor) -> int:
-    """Kaldi's frames, all inside the signal; at least one patch of 16."""
+    """The number of Kaldi's frames that fit into the signal; at least one patch of 16."""
     return max(16, 1 + int((seconds - 0.025) / 0.01 + 1e-6))
 
 
@@ -107,28 +108,40 @@ def extract_segments(extractor: Extractor, wave: np.ndarray) -> list[np.ndarray]
         wave: (samples,) float32, mono, at the extractor's sampling rate.
 
     Returns:
-        One float16 array a segment: (samples,) for a backbone that hears waveforms, else
-        (frames, bins) or (bins, frames), as the backbone wants it. Half precision keeps 11 bits,
-        which is more than the noise of the recordings.
+        One float16 array per segment: (samples,) for a backbone that takes waveforms, else
+        (frames, bins) or (bins, frames), whichever it takes. Half precision keeps 11 bits: its
+        rounding error is below the noise of recordings.
     """
     rate = extractor.sampling_rate
     wave = wave[: round(extractor.max_seconds * rate)]
     length = round(extractor.segment_seconds * rate)
     hop = max(1, round(extractor.hop_seconds * rate))
-    name = extractor.model_input_names[0]
     return [
-        _halved(extractor(wave[start : start + length], sampling_rate=rate)[name][0])
+        _halved(_features(extractor, wave[start : start + length]))
         for start in _starts(len(wave), length, hop)
     ]
 
 
+def _features(extractor: Extractor, wave: np.ndarray) -> np.ndarray:
+    """The features of one segment, without frames that the extractor marks as padding.
+
+    Only SeamlessM4T's (w2v-BERT) adds such a frame: to an odd number of them.
+    """
+    output = extractor(wave, sampling_rate=extractor.sampling_rate)
+    features = np.asarray(output[extractor.model_input_names[0]][0])
+    mask = output.get("attention_mask")
+    if mask is None or len(mask[0]) != len(features):
+        return features
+    return features[np.asarray(mask[0], dtype=bool)]
+
+
 def _halved(features: np.ndarray) -> np.ndarray:
-    """To float16 by PyTorch: the bits that NumPy gives, 30 times faster."""
+    """Convert to float16 with PyTorch: the same bits as NumPy's, 30 times faster."""
     return torch.from_numpy(np.ascontiguousarray(features, np.float32)).half().numpy()
 
 
 def _starts(total: int, length: int, hop: int) -> list[int]:
-    """Where segments begin; the last one is moved back to end with the clip, so all are whole."""
+    """Where segments start. The last is moved back to end with the clip, so all are whole."""
     if total <= length + ROUNDING:
         return [0]
     starts = list(range(0, total - length + 1, hop))

@@ -12,19 +12,19 @@ from genrepro.encoding.store import Encoded
 
 @dataclass(frozen=True)
 class Part:
-    """The training, validation or test part: its clips and the rows of their segments."""
+    """The training, validation or test split: its clips and the rows of their segments."""
 
     clips: list[str]  # sorted
-    targets: list[int]  # a label's index a clip
+    targets: list[int]  # the index of each clip's label
     rows: list[int]  # rows of the encoded corpus, clip by clip
-    clip_of: list[int]  # for each of `rows`, the index of its clip
+    clip_of: list[int]  # the index in `clips` of each of `rows`
 
 
 def read_parts(split: Path, encoded: Encoded) -> tuple[dict[str, Part], list[str]]:
-    """Join `data/split.csv` with the encoded corpus.
+    """Read which clips and rows of the encoded corpus are in each split.
 
     Returns:
-        The parts "train", "validation" and "test", and all labels, sorted.
+        The splits "train", "validation" and "test", and all labels, sorted.
 
     Raises:
         PipelineError: a clip of the split is not encoded.
@@ -38,7 +38,7 @@ def read_parts(split: Path, encoded: Encoded) -> tuple[dict[str, Part], list[str
     if missing := [clip for clip, _, _ in rows if clip not in segments]:
         raise PipelineError(
             f"{len(missing)} clips of {split}, such as {missing[0]}, are not in data/encoded; "
-            "run `dvc repro`, which encodes what is missing."
+            "type `dvc repro`, which encodes them."
         )
     return {
         part: _part([(clip, label) for clip, label, of in rows if of == part], labels, segments)

@@ -1,8 +1,7 @@
-"""The encoded corpus: what the feature extractor gave, half precision, memory-mapped.
+"""The encoded corpus: features of all segments, in half precision, memory-mapped.
 
-The folder is in 🤗 Datasets' own format (`datasets.load_from_disk` reads it): Arrow shards, a row
-a segment. Written with pyarrow alone and read without copying: an epoch costs the disk cache's
-speed, not Python lists.
+The folder is in the format of 🤗 Datasets (`datasets.load_from_disk` reads it): Arrow shards with
+one row per segment. Rows are views of the mapped files, so reading them copies nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from genrepro.core.errors import PipelineError
+from genrepro.core.errors import PipelineError, one_line
 from genrepro.core.files import write_json
 
-Row = tuple[str, int, np.ndarray]  # clip, number of the segment in it, features
+Row = tuple[str, int, np.ndarray]  # clip, the segment's number in it, features
 
 
 def write_shard(path: Path, rows: Iterable[Row], input_name: str, dimensions: int) -> None:
-    """Write one Arrow shard, a row at a time, so that memory stays flat."""
+    """Write one Arrow shard row by row, so that memory use does not grow with its size."""
     schema = _schema(input_name, dimensions)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for clip, segment, features in rows:
@@ -32,10 +31,11 @@ def write_shard(path: Path, rows: Iterable[Row], input_name: str, dimensions: in
 
 
 def _schema(input_name: str, dimensions: int) -> pa.Schema:
-    arrow_type, feature = pa.float16(), {"dtype": "float16", "_type": "Value"}
+    arrow_type: pa.DataType = pa.float16()
+    feature: dict[str, object] = {"dtype": "float16", "_type": "Value"}
     for _ in range(dimensions):
         arrow_type, feature = pa.list_(arrow_type), {"feature": feature, "_type": "List"}
-    features = {
+    features: dict[str, dict[str, object]] = {
         "clip": {"dtype": "string", "_type": "Value"},
         "segment": {"dtype": "int32", "_type": "Value"},
         input_name: feature,
@@ -45,7 +45,7 @@ def _schema(input_name: str, dimensions: int) -> pa.Schema:
 
 
 def _column(features: np.ndarray) -> pa.Array:
-    """One row of nested lists over the array's own buffer: (n,) or (outer, inner) float16."""
+    """Wrap an array's buffer as one row of nested lists: (n,) or (outer, inner) float16."""
     column = pa.array(features.reshape(-1))
     for size in reversed(features.shape):
         offsets = np.arange(0, len(column) + 1, size, dtype=np.int32)
@@ -54,7 +54,7 @@ def _column(features: np.ndarray) -> pa.Array:
 
 
 def write_index(folder: Path, shards: list[Path]) -> None:
-    """Complete a folder of shards into what `datasets.load_from_disk` and `Encoded` read."""
+    """Add the files that make a folder of shards readable by 🤗 Datasets and `Encoded`."""
     digest = hashlib.sha256()
     for shard in shards:
         with shard.open("rb") as file:
@@ -62,7 +62,7 @@ def write_index(folder: Path, shards: list[Path]) -> None:
     with pa.memory_map(str(shards[0])) as file:
         info = json.loads(pa.ipc.open_stream(file).schema.metadata[b"huggingface"])["info"]
     write_json(folder / "dataset_info.json", info)
-    state = {
+    state: dict[str, object] = {
         "_data_files": [{"filename": shard.name} for shard in shards],
         "_fingerprint": digest.hexdigest()[:16],
         "_format_columns": None,
@@ -76,7 +76,7 @@ def write_index(folder: Path, shards: list[Path]) -> None:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A memory-mapped encoded corpus: row i is segment number `segment[i]` of `clip[i]`."""
+    """A memory-mapped encoded corpus; row i is segment number `segment[i]` of `clip[i]`."""
 
     clip: list[str]
     segment: list[int]
@@ -86,10 +86,10 @@ class Encoded:
 
     @classmethod
     def open(cls, folder: Path) -> Encoded:
-        """Map the shards of `data/encoded`.
+        """Map the shards of a folder.
 
         Raises:
-            PipelineError: the folder is not there or not whole.
+            PipelineError: the folder is missing, incomplete or damaged.
         """
         clip, segment, features = [], [], []
         try:
@@ -97,7 +97,7 @@ class Encoded:
             for entry in state["_data_files"]:
                 mapped = pa.memory_map(str(folder / entry["filename"]))
                 for batch in pa.ipc.open_stream(mapped):
-                    batch.validate(full=True)  # no offset may lead out of the file
+                    batch.validate(full=True)  # no offset may point outside the file
                     clip += batch.column(0).to_pylist()
                     segment += batch.column(1).to_pylist()
                     features += _views(batch.column(2))
@@ -107,23 +107,23 @@ class Encoded:
             return cls(clip, segment, input_name, state["_fingerprint"], features)
         except FileNotFoundError as error:
             raise PipelineError(
-                f"{error.filename or folder} is not here; `dvc repro encode` makes it."
+                f"{error.filename or folder} is missing; type `dvc repro encode`."
             ) from None
         except (OSError, pa.ArrowException, ValueError, LookupError, TypeError) as error:
             raise PipelineError(
-                f"{folder} cannot be read ({error}); make it anew with `dvc repro encode`."
+                f"{folder} cannot be read ({one_line(error)}); type `dvc repro -f encode`."
             ) from None
 
     def __len__(self) -> int:
         return len(self.clip)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """Features of one segment, float16, a read-only view of the file."""
+        """The features of one segment: float16, a read-only view of the file."""
         return self._features[row]
 
 
 def _views(column: pa.ListArray) -> list[np.ndarray]:
-    """The rows of a column of nested float16 lists, as arrays over the mapped file."""
+    """Turn the rows of a column of nested float16 lists into arrays over the mapped file."""
     views = []
     for index in range(len(column)):
         row, shape = column[index].values, []

@@ -7,6 +7,7 @@ predicted, and p_<label> for each label.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ FEWEST_UNITS = 20  # for an interval of macro F1 or loss: with fewer it would mi
 _SMALLEST = 1e-12  # replaces a probability that was written as 0
 
 
-def score(frame: pd.DataFrame, labels: Sequence[str], confidence: float) -> dict[str, object]:
+def score(frame: pd.DataFrame, labels: Sequence[str], confidence: float) -> dict[str, Any]:
     """Compute the metrics of a set of predictions, with intervals.
 
     Args:
@@ -67,14 +68,14 @@ def score(frame: pd.DataFrame, labels: Sequence[str], confidence: float) -> dict
     }
 
 
-def calibration_error(frame: pd.DataFrame) -> float:
+def calibration_error(frame: pd.DataFrame) -> float | None:
     """The expected calibration error, as in `score`."""
     confidences, correct, bins = _confidences(frame)
     gaps = np.bincount(bins, correct - confidences)
     return _rounded(np.abs(gaps).sum() / len(frame))
 
 
-def reliability(frame: pd.DataFrame) -> list[dict[str, float]]:
+def reliability(frame: pd.DataFrame) -> list[dict[str, float | None]]:
     """Rows for a plot of accuracy against confidence, one per bin that has clips."""
     confidences, correct, bins = _confidences(frame)
     return [

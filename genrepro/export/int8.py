@@ -8,6 +8,8 @@ copied, so that fewer bytes are copied.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
@@ -24,7 +26,8 @@ def quantize(graph: GraphProto) -> None:
     HuBERT, wav2vec2 and WavLM. Inputs are quantised at run time, with one scale per batch.
     """
     weights = {each.name: each for each in graph.initializer}
-    nodes, constants, known = [], [], {}
+    nodes, constants = [], []
+    known: dict[str, tuple[str, str, str]] = {}
     for node in graph.node:
         if _is_convolution(node, weights):
             made = _convolution(node, numpy_helper.to_array(weights[node.input[1]]))
@@ -65,7 +68,7 @@ def rounded(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.round(matrix / scale).astype(np.int8), scale
 
 
-def _attributes(node: NodeProto) -> dict[str, object]:
+def _attributes(node: NodeProto) -> dict[str, Any]:
     return {each.name: helper.get_attribute_value(each) for each in node.attribute}
 
 
@@ -108,15 +111,18 @@ class _Replacement:
 
     def multiply(self, rows: str, scale: str, zero: str, matrix: np.ndarray) -> str:
         """Add 8-bit `rows` times `matrix`, as float; ONNX Runtime fuses these nodes into one."""
-        weight, scales = rounded(matrix)
-        weight, scales = self.constant("weight", weight), self.constant("weight_scale", scales)
+        rounded_matrix, scale_of_outputs = rounded(matrix)
+        weight = self.constant("weight", rounded_matrix)
+        scales = self.constant("weight_scale", scale_of_outputs)
         zeros = self.constant("weight_zero", np.zeros(matrix.shape[1], np.int8))
         sums = self.add("MatMulInteger", [rows, weight, zero, zeros])
         floats = self.add("Cast", [sums], to=TensorProto.FLOAT)
         return self.add("Mul", [floats, self.add("Mul", [scale, scales])])
 
 
-def _product(node: NodeProto, matrix: np.ndarray, known: dict[str, list[str]]) -> _Replacement:
+def _product(
+    node: NodeProto, matrix: np.ndarray, known: dict[str, tuple[str, str, str]]
+) -> _Replacement:
     """Replace a product.
 
     Args:
@@ -125,7 +131,8 @@ def _product(node: NodeProto, matrix: np.ndarray, known: dict[str, list[str]]) -
     made, given = _Replacement(node), node.input[0]
     if given not in known:
         known[given] = made.add("DynamicQuantizeLinear", [given], 3)
-    made.multiply(*known[given], matrix)
+    rows, scale, zero = known[given]
+    made.multiply(rows, scale, zero, matrix)
     return made
 
 

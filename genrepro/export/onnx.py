@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from genrepro.export import int8
+from genrepro.model.crop import FIXED_LENGTH
 
 
 class _Logits(nn.Module):
@@ -34,11 +35,11 @@ def export(model: PreTrainedModel, example: np.ndarray, path: Path) -> None:
 
     Args:
         example: features of one segment, (samples,) or (frames, bins) or (bins, frames). The batch
-            size is dynamic; so is the length, for a backbone that takes waveforms.
+            size is dynamic; so is the length, unless the backbone has a fixed number of positions.
     """
     batch = torch.from_numpy(np.stack([example, example]).astype(np.float32))
     free = {0: torch.export.Dim.DYNAMIC}
-    if example.ndim == 1:
+    if model.config.model_type not in FIXED_LENGTH:
         free[1] = torch.export.Dim.DYNAMIC
     with _plain_attention(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about PyTorch's internals

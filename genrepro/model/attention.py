@@ -1,10 +1,10 @@
 """Attention with dropout on a CPU, a few heads at a time.
 
-With dropout PyTorch's fused attention falls back, on a CPU, to one that holds several matrices of
-all scores (query × key, for each head), and draws its random numbers one by one. Here a few heads'
-scores are in the processor's cache at once, they are computed again for the gradients as in
-FlashAttention (Dao et al. 2022, https://arxiv.org/abs/2205.14135), and one random number of 64 bits
-decides on four weights. Dropout draws other numbers than PyTorch's own, from the same generator.
+With dropout, PyTorch's fused attention falls back on a CPU to an implementation that keeps several
+full score matrices (query × key, for each head) and draws its random numbers one by one. Here only
+a few heads' scores are in the processor's cache at a time, they are recomputed for the gradients as
+in FlashAttention (Dao et al. 2022, https://arxiv.org/abs/2205.14135), and one 64-bit random number
+decides on four weights. So dropout uses the same generator as PyTorch, but drops other weights.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-NAME = "dropout_in_pieces"
-PIECE = 1 << 22  # scores at once: 16 MB
-ELSEWHERE = ("cache", "is_causal", "position_bias", "softcap")  # not of audio encoders
+NAME = "blockwise_dropout"
+BLOCK = 1 << 22  # scores at once: 16 MB
+UNSUPPORTED = ("cache", "is_causal", "position_bias", "softcap")  # not used by audio encoders
 LEVELS = 1 << 16  # a dropout rate is rounded to a multiple of 1 / LEVELS
 
-Place = tuple[int, slice]  # which heads of which sequence
+Block = tuple[int, slice]  # some heads of one sequence
 
 
 def use_blockwise_dropout(model: PreTrainedModel) -> None:
-    """Let a model that uses PyTorch's fused attention use `attention` instead."""
+    """Replace PyTorch's fused attention by `attention` in a model that uses it."""
     if model.config._attn_implementation == "sdpa":
         AttentionInterface.register(NAME, attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
@@ -44,16 +44,16 @@ def attention(
     scaling: float | None = None,
     **others: object,
 ) -> tuple[torch.Tensor, None]:
-    """Attend as transformers' "sdpa" does, which also takes all that is not dropout on a CPU.
+    """Compute what transformers' "sdpa" does, and leave all but dropout on a CPU to it.
 
     Args:
         query, key, value: (batch, heads, positions, channels).
         attention_mask: (batch, 1 or heads, queries, keys), true where a key may be attended to.
 
     Returns:
-        (batch, positions, heads, channels), and None for the weights.
+        (batch, positions, heads, channels), and None in place of the attention weights.
     """
-    if not _fits(module, query, key, attention_mask, dropout, others):
+    if not _supports(module, query, key, attention_mask, dropout, others):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **others
         )
@@ -63,11 +63,11 @@ def attention(
     return attended.transpose(1, 2), None
 
 
-def _fits(module, query, key, mask, dropout: float, others: dict[str, object]) -> bool:
+def _supports(module, query, key, mask, dropout: float, others: dict[str, object]) -> bool:
     plain = not getattr(module, "is_causal", True) and query.shape[1] == key.shape[1]
-    allows = mask is None or mask.dtype is torch.bool
-    asked = any(others.get(name) is not None for name in ELSEWHERE)
-    return plain and allows and not asked and 0 < dropout < 1 and query.device.type == "cpu"
+    boolean = mask is None or mask.dtype is torch.bool  # else it is added to the scores
+    unsupported = any(others.get(name) is not None for name in UNSUPPORTED)
+    return plain and boolean and not unsupported and 0 < dropout < 1 and query.device.type == "cpu"
 
 
 class _Attention(torch.autograd.Function):
@@ -75,10 +75,10 @@ class _Attention(torch.autograd.Function):
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx, query, key, value, hidden, dropout, scaling):
         output, kept = query.new_empty(*query.shape[:3], value.shape[3]), []
-        for at in _pieces(query, key):
-            weights = _weights(query, key, hidden, scaling, at)
-            kept.append(_drawn(weights.shape, dropout))
-            output[at] = weights.mul_(kept[-1]) @ value[at]
+        for block in _blocks(query, key):
+            weights = _weights(query, key, hidden, scaling, block)
+            kept.append(_draw_kept(weights.shape, dropout))
+            output[block] = weights.mul_(kept[-1]) @ value[block]
         output /= 1 - dropout
         ctx.save_for_backward(query, key, value, hidden, output, *kept)
         ctx.dropout, ctx.scaling = dropout, scaling
@@ -87,42 +87,43 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @custom_bwd(device_type="cpu")
     @once_differentiable
-    def backward(ctx, given):
+    def backward(ctx, gradient):
         query, key, value, hidden, output, *drawn = ctx.saved_tensors
         gradients = [torch.empty_like(each) for each in (query, key, value)]
         of_query, of_key, of_value = gradients
-        # What softmax's gradient takes from each score of a row, without the row's weights.
-        shared = (given * output).sum(-1, keepdim=True)
-        given = given / (1 - ctx.dropout)
-        for at, kept in zip(_pieces(query, key), drawn):
-            weights = _weights(query, key, hidden, ctx.scaling, at)
+        # The term that softmax's gradient subtracts from all scores of a row.
+        row_term = (gradient * output).sum(-1, keepdim=True)
+        gradient = gradient / (1 - ctx.dropout)
+        for block, kept in zip(_blocks(query, key), drawn):
+            weights = _weights(query, key, hidden, ctx.scaling, block)
             kept = kept.to(weights.dtype)  # once for both products
-            of_scores = (given[at] @ value[at].mT).mul_(kept).sub_(shared[at]).mul_(weights)
-            of_value[at] = weights.mul_(kept).mT @ given[at]
-            of_query[at] = (of_scores @ key[at]).mul_(ctx.scaling)
-            of_key[at] = (of_scores.mT @ query[at]).mul_(ctx.scaling)
+            of_scores = (gradient[block] @ value[block].mT).mul_(kept)
+            of_scores.sub_(row_term[block]).mul_(weights)
+            of_value[block] = weights.mul_(kept).mT @ gradient[block]
+            of_query[block] = (of_scores @ key[block]).mul_(ctx.scaling)
+            of_key[block] = (of_scores.mT @ query[block]).mul_(ctx.scaling)
         return *gradients, None, None, None
 
 
-def _pieces(query: torch.Tensor, key: torch.Tensor) -> Iterator[Place]:
+def _blocks(query: torch.Tensor, key: torch.Tensor) -> Iterator[Block]:
     batch, heads = query.shape[:2]
-    some = max(1, PIECE // (query.shape[2] * key.shape[2]))
+    together = max(1, BLOCK // (query.shape[2] * key.shape[2]))
     for sequence in range(batch):
-        for first in range(0, heads, some):
-            yield sequence, slice(first, first + some)
+        for first in range(0, heads, together):
+            yield sequence, slice(first, first + together)
 
 
-def _weights(query, key, hidden, scaling: float, at: Place) -> torch.Tensor:
-    """(heads, queries, keys), before dropout."""
-    scores = (query[at] * scaling) @ key[at].mT
+def _weights(query, key, hidden, scaling: float, block: Block) -> torch.Tensor:
+    """Attention weights before dropout: (heads, queries, keys)."""
+    scores = (query[block] * scaling) @ key[block].mT
     if hidden is not None:
         hidden = hidden.expand(*query.shape[:2], *hidden.shape[2:])
-        scores.masked_fill_(hidden[at], -torch.inf)
+        scores.masked_fill_(hidden[block], -torch.inf)
     return scores.softmax(-1)
 
 
-def _drawn(shape: torch.Size, dropout: float) -> torch.Tensor:
-    """Booleans, false with the probability `dropout`."""
+def _draw_kept(shape: torch.Size, dropout: float) -> torch.Tensor:
+    """Draw booleans that are false with the probability `dropout`."""
     words = torch.empty(-(-shape.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    parts = words.view(torch.int16)[: shape.numel()].view(shape)
-    return parts >= round(dropout * LEVELS) - LEVELS // 2
+    numbers = words.view(torch.int16)[: shape.numel()].view(shape)
+    return numbers >= round(dropout * LEVELS) - LEVELS // 2

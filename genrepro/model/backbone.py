@@ -1,107 +1,168 @@
-"""Backbones: whatever transformers' AutoModelForAudioClassification takes, made ready for a corpus.
+"""Build a classifier on any backbone that AutoModelForAudioClassification takes, and load it again.
 
-Loaded from a folder, in float32, from safetensors alone; cropped to the segments it will hear.
+Backbones are loaded from a folder, in float32 and from safetensors only, and are cropped to the
+length of a segment.
 """
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForAudioClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers import SequenceFeatureExtractor as Extractor
 from transformers.utils import logging
 
 from genrepro.core.errors import PipelineError, one_line
 from genrepro.core.params import Train
+from genrepro.model.allocator import release_between_shapes
 from genrepro.model.attention import use_blockwise_dropout
 from genrepro.model.convolution import use_fourier_convolutions
 from genrepro.model.crop import crop, crop_config
+from genrepro.model.wave_encoder import use_matrix_products
 
-# Names, in transformers, of what classification adds to a backbone, and so has no weights yet.
+# The names, in transformers, of what a classifier adds to a backbone and a checkpoint may lack.
 HEAD = ("classifier", "projector", "layer_weights")
-OPTIONAL = ("masked_spec_embed",)  # used by SpecAugment alone, and left out of some checkpoints
-_CONFIG_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError)
-_CONFIG_FAULTS += (ValueError, StrictDataclassError)  # transformers checks few of its values
+OPTIONAL = ("masked_spec_embed",)  # used only by SpecAugment, and missing from some checkpoints
+_CONFIG_ERRORS: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+)
+_CONFIG_ERRORS += (ValueError, StrictDataclassError)  # transformers checks few of its values
 
 
 def build(
     folder: Path, labels: list[str], extractor: Extractor, train: Train, seed: int
 ) -> tuple[PreTrainedModel, bool]:
-    """Make the model to fine-tune, with `id2label` in its config.
+    """Build the model to fine-tune, with the labels in its config.
 
     Returns:
         The model in float32 on the CPU, and whether its backbone is pretrained.
 
     Raises:
-        PipelineError: no model can be made from config.json, transformers knows no audio
-            classifier of this kind, the weights do not fit the config, or `train.freeze` or
-            `train.weighted_layer_sum` asks what it does not have.
+        PipelineError: no model can be built from config.json, transformers has no audio
+            classifier of this kind, the weights do not fit the config, or the backbone lacks what
+            `train.freeze`, `train.layers` or `train.weighted_layer_sum` need.
     """
-    logging.disable_progress_bar()  # of loading weights
+    logging.disable_progress_bar()  # while weights are loaded
     try:
-        return _built(folder, labels, extractor, train, seed)
-    except _CONFIG_FAULTS as error:
+        return _build(folder, labels, extractor, train, seed)
+    except _CONFIG_ERRORS as error:
         raise PipelineError(
-            f"no model can be made from {folder}/config.json ({one_line(error)}); "
-            "fetch it from its author."
+            f"no model can be built from {folder}/config.json ({one_line(error)}); "
+            "fetch the original file from its author."
         ) from None
 
 
-def _built(
+def _build(
     folder: Path, labels: list[str], extractor: Extractor, train: Train, seed: int
 ) -> tuple[PreTrainedModel, bool]:
     config = _config(folder, labels, train)
-    torch.manual_seed(seed)  # the head's first weights
+    torch.manual_seed(seed)  # initial weights of the head
     pretrained = has_weights(folder)
     if pretrained:
         model = _pretrained(folder, config)
         crop(model, extractor)
     else:
         crop_config(config, extractor)
-        model = AutoModelForAudioClassification.from_config(config, dtype=torch.float32)
+        model = AutoModelForAudioClassification.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
     freeze(model, train.freeze)
-    return optimize_for_cpu(model), pretrained
+    skip_masks_longer_than_input(model)
+    return use_fast_kernels(model) if train.fast_kernels else model, pretrained
 
 
 def load(folder: Path) -> PreTrainedModel:
-    """Load a trained classifier for inference, in float32 on the CPU.
+    """Load a trained classifier for inference, in float32 on the CPU, with the fast kernels.
 
     Raises:
-        PipelineError: the folder does not hold one.
+        PipelineError: the folder holds no trained classifier, or a damaged one.
     """
     if not (folder / "config.json").exists():
-        raise PipelineError(f"{folder} holds no trained model: `dvc repro` makes it.")
+        raise PipelineError(f"{folder} holds no trained model: type `dvc repro`.")
     logging.disable_progress_bar()
     try:
         model = AutoModelForAudioClassification.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+            folder,
+            config=_read_config(folder),
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise PipelineError(
             f"the model in {folder} cannot be loaded ({one_line(error)}); "
-            "make it anew with `dvc repro -f train`."
+            "train it again with `dvc repro -f train`."
         ) from None
-    return optimize_for_cpu(model).eval()
+    return use_fast_kernels(model).eval()
 
 
-def optimize_for_cpu(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model, in place, with what PyTorch computes slowly on a CPU computed otherwise."""
+def use_fast_kernels(model: PreTrainedModel) -> PreTrainedModel:
+    """Replace, in place, what PyTorch computes slowly.
+
+    Results differ by rounding; on a CPU, dropout also drops other weights.
+    """
     use_blockwise_dropout(model)
     use_fourier_convolutions(model)
+    use_matrix_products(model)
+    release_between_shapes(model)
     return model
+
+
+def skip_masks_longer_than_input(model: PreTrainedModel) -> None:
+    """Skip SpecAugment for batches shorter than one of its masks, for which transformers raises.
+
+    A mask covers `mask_time_length` frames, which are 0.2 s by default.
+    """
+    body = model.base_model
+    if hasattr(body, "_mask_hidden_states"):
+        body._mask_hidden_states = functools.partial(_mask_hidden_states, body)
+
+
+def _mask_hidden_states(body: nn.Module, hidden: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+    if hidden.shape[1] < body.config.mask_time_length:
+        return hidden
+    return type(body)._mask_hidden_states(body, hidden, *args, **kwargs)
 
 
 def has_weights(folder: Path) -> bool:
     return any(folder.glob("*.safetensors"))
 
 
-def _config(folder: Path, labels: list[str], train: Train):
+def _read_config(folder: Path) -> PreTrainedConfig:
+    """Read config.json without what would import other packages, or code from the Hub."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if getattr(config, "quantization_config", None):
+        raise PipelineError(
+            f"the weights in {folder} are quantized; set model.id to the model before quantization."
+        )
+    config._attn_implementation = None  # PyTorch's fused attention, where the model supports it
+    config.return_dict, config.output_hidden_states, config.output_attentions = True, False, False
+    if hasattr(config, "auto_map"):  # where the author's code is
+        del config.auto_map
+    return config
+
+
+def _config(folder: Path, labels: list[str], train: Train) -> PreTrainedConfig:
+    """The backbone's configuration, with every key set that the corpus or params.yaml decides."""
     ids = dict(enumerate(labels))
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = _read_config(folder)
     config.id2label, config.label2id = ids, {label: index for index, label in ids.items()}
+    config.problem_type = "single_label_classification"  # for the softmax of pipeline()
     if type(config) not in AutoModelForAudioClassification._model_mapping:
         raise PipelineError(
             f"transformers has no audio classifier for a {config.model_type} model; "
@@ -109,20 +170,23 @@ def _config(folder: Path, labels: list[str], train: Train):
         )
     if train.weighted_layer_sum and not hasattr(config, "use_weighted_layer_sum"):
         raise PipelineError(
-            f"train.weighted_layer_sum does not exist for a {config.model_type} model; "
-            "set it to false."
+            f"transformers has no weighted sum of layers for a {config.model_type} model; "
+            "set train.weighted_layer_sum to false."
         )
-    if train.weighted_layer_sum:
-        config.use_weighted_layer_sum = True
+    if hasattr(config, "use_weighted_layer_sum"):
+        config.use_weighted_layer_sum = train.weighted_layer_sum
+    if train.weighted_layer_sum:  # a skipped layer would be missing from the sum
+        for name in {"layerdrop", "encoder_layerdrop"} & vars(config).keys():
+            setattr(config, name, 0.0)
     if train.probe and hasattr(config, "classifier_proj_size"):
-        config.classifier_proj_size = len(labels)  # the projector is the probe
+        config.classifier_proj_size = len(labels)  # the projector becomes the probe
     if train.layers:
         _keep_layers(config, train.layers)
     return config
 
 
 def _keep_layers(config, count: int) -> None:
-    """The first layers alone: weights of the others find no place and are not loaded."""
+    """Keep the first layers only; the weights of the others are not loaded."""
     if count > config.num_hidden_layers:
         raise PipelineError(
             f"train.layers is {count}, but the backbone has {config.num_hidden_layers} layers; "
@@ -138,24 +202,25 @@ def _pretrained(folder: Path, config) -> PreTrainedModel:
             config=config,
             dtype=torch.float32,  # else a float16 checkpoint would be trained in float16
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise PipelineError(
-            f"the weights in {folder} cannot be loaded ({one_line(error)}); fetch it again."
+            f"the weights in {folder} cannot be loaded ({one_line(error)}); fetch them again."
         ) from None
-    unfit = [name for name in _names(report["mismatched_keys"]) if not name.startswith(HEAD)]
+    mismatched = [name for name in _names(report["mismatched_keys"]) if not name.startswith(HEAD)]
     missing = [
         name
         for name in _names(report["missing_keys"])
         if not name.startswith(HEAD) and not name.endswith(OPTIONAL)
     ]
-    if unfit or missing:
+    if wrong := mismatched + missing:
         raise PipelineError(
-            f"the weights in {folder} do not fit its config.json: {len(unfit + missing)} tensors, "
-            f"such as {(unfit + missing)[0]}, are missing or of another shape; fetch it again."
+            f"the weights in {folder} do not fit its config.json: {len(wrong)} tensors, such as "
+            f"{wrong[0]}, are missing or have another shape; fetch the backbone again."
         )
     return model
 
@@ -168,7 +233,7 @@ def freeze(model: PreTrainedModel, what: str) -> None:
     """Exclude parameters from training: "nothing", "convolutions" or "backbone".
 
     Raises:
-        PipelineError: there are no convolutions in front of this backbone's transformer.
+        PipelineError: the backbone has no convolutional encoder.
     """
     if what == "backbone":
         for name, parameter in model.named_parameters():

@@ -1,4 +1,4 @@
-"""Shorten a backbone with positions of a fixed number to the length of a segment (Whisper, AST)."""
+"""Shorten a backbone with a fixed number of positions (Whisper, AST) to the segment length."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import SequenceFeatureExtractor as Extractor
 
+# What a config calls the length that these models are built for; others take any length.
+FIXED_LENGTH = {"whisper": "max_source_positions", "audio-spectrogram-transformer": "max_length"}
+
 
 def crop(model: PreTrainedModel, extractor: Extractor) -> None:
-    """Shorten learnt positions, in place, to the length of a segment.
+    """Shorten a model's position embeddings, in place, to the segment length.
 
-    Whisper and AST add a learnt or fixed vector to each position and accept their full length
-    only. The first positions are kept, so a clip is heard as the start of a full window was.
+    Whisper and AST add a vector to each position and accept only inputs of their full length. The
+    first positions are kept, so a segment is processed like the start of a full-length input.
     """
     before = json.loads(model.config.to_json_string(use_diff=False))
     if not crop_config(model.config, extractor):
@@ -33,13 +36,12 @@ def crop(model: PreTrainedModel, extractor: Extractor) -> None:
 
 
 def crop_config(config, extractor: Extractor) -> bool:
-    """Write a segment's length into the config; say whether that changed it."""
-    if config.model_type == "whisper":
-        key, length = "max_source_positions", extractor.nb_max_frames // 2  # its second conv halves
-    elif config.model_type == "audio-spectrogram-transformer":
-        key, length = "max_length", extractor.max_length
-    else:
+    """Set the segment length in a config; return whether that changed it."""
+    key = FIXED_LENGTH.get(config.model_type)
+    if key is None:
         return False
+    whisper = config.model_type == "whisper"  # its second convolution has stride 2
+    length = extractor.nb_max_frames // 2 if whisper else extractor.max_length
     changed = getattr(config, key) != length
     setattr(config, key, length)
     return changed

@@ -1,4 +1,4 @@
-"""Distribute clips, or groups of clips, so that each label is spread evenly."""
+"""Distribute clips, or groups of clips, so that every label is spread evenly."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from genrepro.splits.clips import Clip, Unit
 
 
 def balanced_folds(units: Sequence[Unit], folds: int, seed: int) -> list[list[Unit]]:
-    """Deal units to folds so that each label is spread as evenly as the units allow.
+    """Assign units to folds so that every label is spread as evenly as the units allow.
 
-    Largest units first (Graham's longest-processing-time rule), each to the fold that so far
-    has least of its labels, then to the fold with the fewest clips. With units of one clip,
-    the counts of a label differ by at most one between folds. Where a label has fewer units than
-    there are folds, the folds that lack it come last.
+    Largest units first (Graham's longest-processing-time rule), each to the fold that has least of
+    its labels so far, then to the fold with the fewest clips. With units of one clip, a label's
+    counts differ by at most one between folds. If a label has fewer units than there are folds,
+    the folds that lack it come last.
     """
     totals = Counter(clip.label for unit in units for clip in unit)
-    dealt: list[list[Unit]] = [[] for _ in range(folds)]
-    counts = [Counter() for _ in range(folds)]
+    assigned: list[list[Unit]] = [[] for _ in range(folds)]
+    counts: list[Counter[str]] = [Counter() for _ in range(folds)]
     ties = sorted(range(folds), key=lambda fold: shuffle_key(seed, f"fold {fold}"))
     for unit in sorted(units, key=lambda unit: (-len(unit), shuffle_key(seed, unit[0].clip))):
         needs = Counter(clip.label for clip in unit)
@@ -30,16 +30,16 @@ def balanced_folds(units: Sequence[Unit], folds: int, seed: int) -> list[list[Un
             return crowd, held.total()
 
         fold = min(ties, key=cost)
-        dealt[fold].append(unit)
+        assigned[fold].append(unit)
         counts[fold] += needs
-    return [dealt[fold] for fold in sorted(range(folds), key=lambda fold: -len(counts[fold]))]
+    return [assigned[fold] for fold in sorted(range(folds), key=lambda fold: -len(counts[fold]))]
 
 
 def hold_out(units: Sequence[Unit], share: float, seed: int) -> list[Clip]:
-    """Choose units that hold about `share` of each label, at least one clip and never all.
+    """Choose units with about `share` of each label: at least one clip of it, never all.
 
-    In shuffled order: units that fit, units that bring counts nearer to their targets, and the
-    smallest for a label that still has none.
+    In shuffled order: units that fit, then units that bring the counts closer to their targets,
+    then the smallest unit of a label that still has none.
     """
     totals = Counter(clip.label for unit in units for clip in unit)
     targets = {label: max(1.0, share * n) for label, n in totals.items()}
@@ -55,7 +55,7 @@ def hold_out(units: Sequence[Unit], share: float, seed: int) -> list[Clip]:
         left.subtract({clip.label for clip in unit})
 
     def gain(needs: Counter) -> float:
-        """How much nearer all targets come, in shares of a label."""
+        """How much closer the counts come to their targets, in shares of a label."""
         return sum(
             (abs(counts[label] - targets[label]) - abs(counts[label] + n - targets[label]))
             / targets[label]
@@ -80,5 +80,5 @@ def hold_out(units: Sequence[Unit], share: float, seed: int) -> list[Clip]:
 
 
 def shuffle_key(seed: int, name: str) -> bytes:
-    """Sort key that shuffles names: the same on every platform and for every library version."""
+    """Sort key that shuffles names, the same on every platform with every library version."""
     return hashlib.sha256(f"{seed} {name}".encode()).digest()

@@ -1,4 +1,4 @@
-"""The clips as splits see them: data/clips.csv in, data/split.csv out."""
+"""Read data/clips.csv for splitting, and write data/split.csv."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from genrepro.core.errors import PipelineError
 
-PARTS = ("train", "validation", "test")
-Unit = tuple["Clip", ...]  # clips that must stay on one side
+SPLITS = ("train", "validation", "test")
+Unit = tuple["Clip", ...]  # clips that must all be in the same split
 
 
 class Clip(NamedTuple):
-    """What a split and its audit need of a row of data/clips.csv; unknown facts are empty."""
+    """What splitting needs of a row of data/clips.csv; unknown facts are empty."""
 
     clip: str
     label: str
@@ -29,23 +29,23 @@ def read_clips(path: Path) -> list[Clip]:
     """Read data/clips.csv, sorted by clip.
 
     Raises:
-        PipelineError: the file is not there or lacks a column.
+        PipelineError: the file or a column is missing.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         clips = [Clip(*(row[column] for column in Clip._fields)) for row in rows]
     except FileNotFoundError:
-        raise PipelineError(f"{path} is not here: type `dvc repro fetch_data`.") from None
+        raise PipelineError(f"{path} is missing: type `dvc repro fetch_data`.") from None
     except KeyError as error:
         raise PipelineError(f"{path} has no column {error}: type `dvc repro fetch_data`.") from None
     return sorted(clips)
 
 
-def to_csv(clips: Iterable[Clip], parts: Mapping[str, str]) -> str:
+def to_csv(clips: Iterable[Clip], splits: Mapping[str, str]) -> str:
     """data/split.csv: clip, label, split; sorted by clip."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("clip", "label", "split"))
-    writer.writerows((c.clip, c.label, parts[c.clip]) for c in sorted(clips) if c.clip in parts)
+    writer.writerows((c.clip, c.label, splits[c.clip]) for c in sorted(clips) if c.clip in splits)
     return text.getvalue()

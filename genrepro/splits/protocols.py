@@ -1,7 +1,7 @@
-"""Which clip is for training, for validation, for testing: five protocols over data/clips.csv.
+"""Assign clips to training, validation and test, by one of five protocols.
 
 Pure functions of the clips and a seed. Clips are sorted by name and shuffled by a hash of seed and
-name, so that neither row order, platform, nor a library's random generator changes a split.
+name, so no row order, platform or random generator of a library changes a split.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from genrepro.core.errors import PipelineError
 from genrepro.splits.balance import balanced_folds, hold_out
-from genrepro.splits.clips import PARTS, Clip, Unit
+from genrepro.splits.clips import SPLITS, Clip, Unit
 
 
 def resolve(protocol: str, clips: Iterable[Clip]) -> str:
-    """Return the protocol that `auto` stands for on these clips; any other stands for itself."""
+    """The protocol that `auto` stands for on these clips; any other is returned as it is."""
     if protocol != "auto":
         return protocol
     return "grouped" if any(clip.group for clip in clips) else "stratified"
@@ -32,24 +32,23 @@ def split(
     seed: int,
     same: Iterable[tuple[str, str]] = (),
 ) -> dict[str, str]:
-    """Assign each clip to a part.
+    """Assign each clip to a split.
 
     Args:
         clips: the corpus, in any order.
         protocol: auto, stratified, grouped, published or course.
         folds: how many folds `stratified` and `grouped` make.
-        fold: which of the folds (also of published ones, by sorted name) is the test part.
-        validation: share of the clips outside the test part that becomes the validation part.
-        seed: of everything but `course`, whose test part is drawn with 42 as the course draws it.
-        same: pairs of clips that hold the same recording; `grouped` keeps them on one side.
+        fold: which fold is the test split; published folds are numbered by sorted name.
+        validation: share of the other clips that becomes the validation split.
+        seed: of everything but the test split of `course`, which the course draws with 42.
+        same: pairs of clips that hold the same recording; `grouped` keeps them in one split.
 
     Returns:
-        clip -> "train", "validation" or "test", sorted by clip. Clips that a published split
-        leaves out are not in it.
+        clip -> "train", "validation" or "test", sorted by clip, without the clips that a
+        published split leaves out.
 
     Raises:
-        PipelineError: a label would be missing from a part, or the corpus lacks what the
-            protocol needs.
+        PipelineError: a split would lack a label, or the corpus lacks what the protocol needs.
     """
     clips = sorted(clips)
     labels = {clip.label for clip in clips}
@@ -61,21 +60,21 @@ def split(
     protocol = resolve(protocol, clips)
     units = _together(clips, same) if protocol == "grouped" else [(clip,) for clip in clips]
     if protocol == "course":
-        parts = _course(clips)
+        splits = _course(clips)
     elif protocol == "published":
-        parts = _published(clips, fold)
+        splits = _published(clips, fold)
     else:
         held_out = balanced_folds(units, folds, seed)[fold]
-        parts = {clip.clip: "train" for clip in clips}
-        parts |= {clip.clip: "test" for unit in held_out for clip in unit}
-    if "validation" not in parts.values():
-        rest = [clip for clip in clips if parts.get(clip.clip) == "train"]
+        splits = {clip.clip: "train" for clip in clips}
+        splits |= {clip.clip: "test" for unit in held_out for clip in unit}
+    if "validation" not in splits.values():
+        rest = [clip for clip in clips if splits.get(clip.clip) == "train"]
         by_group = protocol in ("grouped", "published")
         candidates = _together(rest, same) if by_group else [(clip,) for clip in rest]
         for clip in hold_out(candidates, validation, seed):
-            parts[clip.clip] = "validation"
-    _check_labels(clips, parts, protocol, units)
-    return dict(sorted(parts.items()))
+            splits[clip.clip] = "validation"
+    _check_labels(clips, splits, protocol, units, list(same))
+    return dict(sorted(splits.items()))
 
 
 def natural(name: str) -> tuple[int, str]:
@@ -87,9 +86,9 @@ def _course(clips: Sequence[Clip]) -> dict[str, str]:
     """The audio course's `train_test_split(seed=42, shuffle=True, test_size=0.1)`.
 
     🤗 Datasets permutes the rows with numpy's default generator and takes the first
-    ceil(test_size * rows) as test part (datasets/arrow_dataset.py).
+    ceil(test_size * rows) as the test split (datasets/arrow_dataset.py).
     """
-    import numpy as np  # here alone: every other protocol does without
+    import numpy as np  # no other protocol needs it
 
     order = np.random.default_rng(42).permutation(len(clips))
     test = {clips[i].clip for i in order[: math.ceil(0.1 * len(clips))]}
@@ -97,38 +96,38 @@ def _course(clips: Sequence[Clip]) -> dict[str, str]:
 
 
 def _published(clips: Sequence[Clip], fold: int) -> dict[str, str]:
-    """The split that the corpus carries: parts by their names, or one of its folds as test."""
+    """The split that the corpus comes with: by the splits' names, or one of its folds as test."""
     names = {clip.part for clip in clips if clip.part}
     if not names:
         raise PipelineError(
-            "split.protocol=published, but this corpus carries no split: name its parts in a "
-            "column `part` (data.facts) or in data.name_pattern, or take another protocol."
+            "split.protocol=published, but this corpus comes without a split: give it in a column "
+            "`part` (data.facts) or in data.name_pattern, or use another protocol."
         )
-    if names <= set(PARTS):
-        for part in ("train", "test"):
-            if part not in names:
+    if names <= set(SPLITS):
+        for split in ("train", "test"):
+            if split not in names:
                 raise PipelineError(
-                    f"split.protocol=published, but this corpus publishes no {part} part "
-                    f"(only {', '.join(sorted(names))}): take another protocol."
+                    f"split.protocol=published, but this corpus publishes no {split} split "
+                    f"(only {', '.join(sorted(names))}): use another protocol."
                 )
         return {clip.clip: clip.part for clip in clips if clip.part}
-    if mixed := names & set(PARTS):
+    if mixed := names & set(SPLITS):
         raise PipelineError(
-            f"The column `part` mixes parts ({', '.join(sorted(mixed))}) with folds "
+            f"The column `part` mixes splits ({', '.join(sorted(mixed))}) with folds "
             f"({', '.join(sorted(names - mixed, key=natural))}): it must hold one or the other."
         )
     ordered = sorted(names, key=natural)
     if len(ordered) < 2 or fold >= len(ordered):
         raise PipelineError(
             f"This corpus publishes {len(ordered)} fold(s), {', '.join(ordered)}: split.fold must "
-            f"be 0 to {len(ordered) - 1}, not {fold}, and there must be at least two."
+            f"be 0 to {len(ordered) - 1}, not {fold}, and at least two are needed."
         )
     test = ordered[fold]
     return {clip.clip: "test" if clip.part == test else "train" for clip in clips if clip.part}
 
 
 def _together(clips: Sequence[Clip], same: Iterable[tuple[str, str]]) -> list[Unit]:
-    """Units of clips that share a group, their bytes, or a recording (also by way of others)."""
+    """Units of clips that share a group, their bytes or a recording, directly or through others."""
     parent = {clip.clip: clip.clip for clip in clips}
 
     def root(name: str) -> str:
@@ -153,29 +152,45 @@ def _together(clips: Sequence[Clip], same: Iterable[tuple[str, str]]) -> list[Un
 
 
 def _check_labels(
-    clips: Sequence[Clip], parts: Mapping[str, str], protocol: str, units: Sequence[Unit]
+    clips: Sequence[Clip],
+    splits: Mapping[str, str],
+    protocol: str,
+    units: Sequence[Unit],
+    same: Sequence[tuple[str, str]],
 ) -> None:
-    """Refuse a split in which a part lacks a label, and say what would mend it."""
-    kept = {(clip.label, parts[clip.clip]) for clip in clips if clip.clip in parts}
-    missing = sorted({(c.label, part) for c in clips for part in PARTS} - kept)
+    """Refuse an assignment in which a split lacks a label, and say how to fix it."""
+    kept = {(clip.label, splits[clip.clip]) for clip in clips if clip.clip in splits}
+    missing = sorted({(c.label, split) for c in clips for split in SPLITS} - kept)
     if not missing:
         return
-    label, part = missing[0]
-    count = sum(any(clip.label == label for clip in unit) for unit in units)
+    label, split = missing[0]
+    count = _holding(label, units)
     what = "group(s) of clips" if protocol == "grouped" else "clip(s)"
     more = f" ({len(missing) - 1} more such gaps)" if len(missing) > 1 else ""
     if protocol == "course":
-        advice = "the course draws without looking at labels; take split.protocol=auto"
+        advice = "the course ignores labels when it draws; use split.protocol=auto"
     elif protocol == "published":
-        advice = "the published split leaves it out; take split.protocol=auto"
-    elif count < len(PARTS):
+        advice = "the published split leaves it out; use split.protocol=auto"
+    elif count < len(SPLITS):
         advice = (
             f"the label has {count} {what}, and training, validation and test need one each: "
-            "add clips of it, or leave its folder out"
+            "add clips of it, or remove the label"
         )
     else:
         advice = (
-            f"the label has {count} {what}: set split.folds to at most {count}, take another "
+            f"the label has {count} {what}: set split.folds to at most {count}, use another "
             "split.fold or seed, or add clips of it"
         )
-    raise PipelineError(f"The {part} part has no clip of the label {label!r}{more}; {advice}.")
+    if protocol == "grouped" and count < (without := _holding(label, _together(clips, ()))):
+        example = " and ".join(same[0])
+        advice += (
+            f". It has only {count} and not {without} because the acoustic fingerprint takes "
+            f"{len(same)} pair(s) of clips for the same recording, e.g. {example}: "
+            "if it is wrong, set split.same_recordings=false"
+        )
+    raise PipelineError(f"The {split} split has no clip of the label {label!r}{more}; {advice}.")
+
+
+def _holding(label: str, units: Iterable[Unit]) -> int:
+    """The number of units that hold a clip of the label."""
+    return sum(any(clip.label == label for clip in unit) for unit in units)

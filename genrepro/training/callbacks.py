@@ -1,23 +1,27 @@
-"""What happens beside the steps: learning curves, an epoch's running loss, signals."""
+"""What happens beside the training steps: learning curves, a progress bar, checkpoints, signals."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 
 import torch
 from dvclive import Live
 from torch import distributed
+from tqdm import tqdm
 from transformers import TrainerCallback
 
 from genrepro.core import processes
 from genrepro.core.stage import log
-from genrepro.training.trainer import RUNNING, ClipTrainer
 
 
 class Curves(TrainerCallback):
-    """One DVCLive step an epoch, training and validation side by side (its own callback would
-    advance at every log). A resumed run writes the earlier epochs again from the checkpoint."""
+    """One DVCLive step per epoch, training and validation side by side.
+
+    transformers' own callback advances at every log, so these would be on different steps. A
+    resumed run writes the earlier epochs again, from the checkpoint.
+    """
 
     def __init__(self, live: Live) -> None:
         self.live = live
@@ -47,63 +51,91 @@ class Curves(TrainerCallback):
             )
 
 
-class RunningLoss(TrainerCallback):
-    """Counts an epoch's steps, and takes up the loss of an epoch that was interrupted."""
+class ProgressBar(TrainerCallback):
+    """The steps of the current epoch, on a terminal; gone when the epoch's figures are printed."""
 
-    trainer: ClipTrainer
-
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        if running := state.stateful_callbacks.get(RUNNING):
-            self.trainer.epoch_loss = running["loss"][args.process_index]
-            self.trainer.epoch_steps = running["steps"]
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+        steps = steps_per_epoch(args, state)
+        epoch, done = divmod(state.global_step, steps)
+        self.bar = tqdm(
+            total=steps,
+            initial=done,
+            desc=f"epoch {epoch + 1}",
+            unit="step",
+            leave=False,
+            disable=True if processes.rank() else None,  # None: shown on a terminal only
+        )
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        self.trainer.epoch_steps += 1
+        self.bar.update()
+
+    def on_epoch_end(self, args, state, control, **kwargs) -> None:
+        self.bar.close()
+
+
+def steps_per_epoch(args, state) -> int:
+    return state.max_steps // args.num_train_epochs
 
 
 class Stopped(Exception):
     """Training was told to stop, and has saved a checkpoint."""
 
 
-class StopOnSignal(TrainerCallback):
-    """Ctrl-C or SIGTERM (a preempted machine) saves a checkpoint after the step and stops.
+class Checkpoints(TrainerCallback):
+    """Decides when to save what a run needs to resume.
 
-    A signal reaches several ranks at different steps, or only one of them: they agree each step.
+    After an epoch, unless saving would take more than SHARE of the time since the last checkpoint:
+    a run that is killed repeats the steps since then, and gives the same bytes. And after the
+    current step when Ctrl-C or SIGTERM (a preempted machine) asks the run to stop. A signal may
+    reach several processes at different steps, or only one of them: they agree at each step.
     """
 
-    def __init__(self) -> None:
-        self.number = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
+    SHARE = 0.05
 
-    @property
-    def received(self) -> str | None:
-        """The signal's name, once there was one."""
-        return signal.Signals(self.number).name if self.number else None
+    def __init__(self) -> None:
+        self.received: str | None = None  # the name of the signal
+        self._number, self._agreed = 0, 0  # of the signal: here, and on any process
+        self._cost, self._saved = 0.0, time.monotonic()
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.signal(number, self._receive) for number in numbers}
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _receive(self, number, frame) -> None:
-        self.number = number
-        words = f"{self.received} received: saving a checkpoint after this step\n"
-        if processes.rank() == 0:
-            os.write(2, words.encode())  # print may be at work just now
-
-    def _agreed(self, args) -> bool:
-        """Whether any rank has been told to stop: the same answer on all of them."""
-        if args.world_size > 1:
-            number = torch.tensor(self.number, device=args.device)
-            distributed.all_reduce(number, distributed.ReduceOp.MAX)
-            if not int(number):
-                return False  # a signal that came just now waits for the next time
-            self.number = int(number)
-        return self.number > 0
+        self._number = number
+        self.received = signal.Signals(number).name
+        if processes.rank() == 0:  # `print` may be interrupted by this very signal
+            os.write(2, f"{self.received} received: stopping after this step\n".encode())
 
     def on_step_end(self, args, state, control, **kwargs):
-        """An epoch's last step is followed by its evaluation and its own checkpoint: a checkpoint
-        before these would be gone on from without them."""
-        last = state.global_step % (state.max_steps // args.num_train_epochs) == 0
-        control.should_save = (self._agreed(args) and not last) or control.should_save
+        """Not after an epoch's last step: a run resumed there would skip the evaluation."""
+        (self._agreed,) = self._agree(args, self._number)
+        last = state.global_step % steps_per_epoch(args, state) == 0
+        control.should_save = control.should_save or (self._agreed > 0 and not last)
+        return control
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        self._began = time.monotonic()
+        due = self._cost <= self.SHARE * (self._began - self._saved)
+        self._agreed, save = self._agree(args, self._number, due and processes.rank() == 0)
+        control.should_save = bool(self._agreed or save)
         return control
 
     def on_save(self, args, state, control, **kwargs) -> None:
-        if self._agreed(args):
+        if self._agreed:
+            self.received = signal.Signals(self._agreed).name
             raise Stopped
+        self._saved = time.monotonic()
+        self._cost = self._saved - self._began
+
+    def _agree(self, args, *numbers: int) -> list[int]:
+        """The largest of each of the numbers over all processes."""
+        if args.world_size == 1:
+            return list(numbers)
+        everyone = torch.tensor(numbers, dtype=torch.int64, device=args.device)
+        distributed.all_reduce(everyone, distributed.ReduceOp.MAX)
+        return everyone.tolist()

@@ -1,6 +1,6 @@
-"""The course's recipe: accumulate to the effective batch, choose on validation, go on after a stop.
+"""The course's recipe: accumulate to the effective batch, choose on validation, resume if stopped.
 
-Checkpoints wait in a folder outside DVC (see `genrepro.resume`); the caller keeps the model.
+Checkpoints are kept in a folder outside DVC (see `genrepro.core.resume`).
 """
 
 from __future__ import annotations
@@ -20,27 +20,22 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainingArguments,
+    set_seed,
 )
 
 from genrepro.core import processes
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import Train
 from genrepro.core.stage import log
-from genrepro.model.device import (
-    PRECISIONS,
-    choose_device,
-    choose_precision,
-    explain_out_of_memory,
-    make_deterministic,
-)
-from genrepro.training.callbacks import Curves, RunningLoss, StopOnSignal, Stopped
+from genrepro.model import device
+from genrepro.training.callbacks import Checkpoints, Curves, ProgressBar, Stopped
 from genrepro.training.data import Collator, Segments
 from genrepro.training.trainer import ClipTrainer
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What validation chose, the epoch or a probe's penalty, and the figures that it had there."""
+    """What validation chose, the epoch or a probe's penalty, and its figures there."""
 
     by: Literal["epoch", "penalty"]
     kept: float
@@ -57,19 +52,33 @@ def fine_tune(
     checkpoints: Path,
     live: Live | None,
 ) -> Outcome:
-    """Train `model` in place on the segments of "train"; leave it as after the epoch to keep.
+    """Train `model` in place on the segments of "train", and leave it as after the epoch to keep.
 
-    The best epoch is chosen on "validation". Goes on from the last whole checkpoint in
+    The best epoch is chosen on "validation". Resumes from the last complete checkpoint in
     `checkpoints`, if there is one.
 
     Args:
         live: where the learning curves go; None on all ranks but the first.
 
     Raises:
-        PipelineError: the device is missing or out of memory, or training was told to stop.
+        PipelineError: the device is missing or out of memory, training diverged, or it was told to
+            stop.
     """
-    stop, running = StopOnSignal(), RunningLoss()
-    callbacks = [running, stop] if live is None else [running, Curves(live), stop]
+    with device.explain_out_of_memory(device.less_memory(train)):
+        return _fine_tune(model, segments, train, learning_rate, seed, checkpoints, live)
+
+
+def _fine_tune(
+    model: PreTrainedModel,
+    segments: dict[str, Segments],
+    train: Train,
+    learning_rate: float,
+    seed: int,
+    checkpoints: Path,
+    live: Live | None,
+) -> Outcome:
+    saving = Checkpoints()
+    callbacks = [ProgressBar(), saving] if live is None else [ProgressBar(), Curves(live), saving]
     if train.early_stopping:
         callbacks.append(EarlyStoppingCallback(train.early_stopping))
     trainer = ClipTrainer(
@@ -77,39 +86,48 @@ def fine_tune(
         args=arguments(train, learning_rate, seed, checkpoints),
         train_dataset=segments["train"],
         eval_dataset=segments["validation"],
-        validation=segments["validation"],
         label_smoothing=train.label_smoothing,
-        data_collator=Collator(model.main_input_name),
+        keep_best=train.keep == "best",
+        data_collator=_collator(model, segments["train"], device.choose_device(train)),
         callbacks=callbacks,
     )
-    running.trainer = trainer
     trainer.remove_callback(PrinterCallback)
-    if processes.rank():  # else all would draw the same dropout
-        torch.manual_seed(seed + processes.rank())
+    if processes.rank():  # else all processes would draw the same dropout and SpecAugment masks
+        set_seed(seed + processes.rank())
     resumed = last_checkpoint(checkpoints)
     if resumed:
-        log(f"going on from {resumed.name}")
+        log(f"resuming from {resumed.name}")
     try:
-        with explain_out_of_memory(train):
-            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-        trainer.accelerator.wait_for_everyone()  # before rank 0 removes what another reads
-        trainer.accelerator.end_training()
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     except Stopped:
         if processes.rank():
-            sys.exit(1)  # rank 0 says it
+            sys.exit(1)  # rank 0 reports it
         raise PipelineError(
-            f"{stop.received} received; a checkpoint is kept, and the same command goes on from it."
+            f"{saving.received} received; a checkpoint was saved, and the same command resumes "
+            "from it."
         ) from None
+    if train.keep == "best":
+        trainer.load_best()
+    trainer.accelerator.wait_for_everyone()  # before rank 0 removes what another reads
+    trainer.accelerator.end_training()
     return _outcome(trainer, train.keep)
+
+
+def _collator(model: PreTrainedModel, segments: Segments, where: str) -> Collator:
+    """Models that normalise over time, as "group" does, never get padded waveforms."""
+    normalises = getattr(model.config, "feat_extract_norm", None) == "group"
+    dtype = torch.float32 if where == "cpu" else torch.float16
+    return Collator(model.main_input_name, not normalises or segments.lengths is not None, dtype)
 
 
 def arguments(
     train: Train, learning_rate: float, seed: int, checkpoints: Path
 ) -> TrainingArguments:
-    """The recipe in Trainer's words."""
-    device = choose_device(train)
-    if train.deterministic and device == "cuda":  # a CPU repeats its sums anyway
-        make_deterministic()
+    """The recipe in Trainer's terms."""
+    where = device.choose_device(train)
+    precision = device.choose_precision(train, where)
+    checkpoints_activations = train.gradient_checkpointing and train.freeze != "backbone"
+    checkpointing = {"activation_checkpointing": True} if checkpoints_activations else {}
     args = TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=train.epochs,
@@ -120,29 +138,31 @@ def arguments(
         warmup_steps=train.warmup,  # below 1, it is a share of all steps
         lr_scheduler_type="linear",
         weight_decay=train.weight_decay,
-        activation_checkpointing=train.gradient_checkpointing,
+        fp16=precision == "fp16",
+        bf16=precision == "bf16",
         ddp_find_unused_parameters=True,  # HuBERT's mask, layers that are dropped
-        use_cpu=device == "cpu",
+        use_cpu=where == "cpu",
         seed=seed,
         eval_strategy="epoch",
         logging_strategy="epoch",
-        save_strategy="epoch",
+        logging_nan_inf_filter=False,  # it would wait for the GPU at every step
+        save_strategy="no",  # Checkpoints decides
         save_total_limit=1,
-        load_best_model_at_end=train.keep == "best",
+        restore_callback_states_from_checkpoint=True,  # how long EarlyStopping has been patient
         metric_for_best_model="selection",
         greater_is_better=True,
         remove_unused_columns=False,
-        dataloader_pin_memory=device == "cuda",
+        dataloader_pin_memory=False,  # Prefetcher does it
         disable_tqdm=True,
         report_to="none",
-        **PRECISIONS[choose_precision(train, device)],
+        **checkpointing,
     )
     args._n_gpu = min(args.n_gpu, 1)  # DataParallel would multiply the batch of the recipe
     return args
 
 
 def accumulation_steps(train: Train, processes: int) -> int:
-    """Batches that each of the processes takes for a step that learns from the effective batch.
+    """Batches that each of the processes computes for one step on the effective batch.
 
     Raises:
         PipelineError: the effective batch cannot be shared out evenly.
@@ -150,7 +170,7 @@ def accumulation_steps(train: Train, processes: int) -> int:
     together = train.batch_size * processes
     if train.effective_batch_size % together:
         raise PipelineError(
-            f"{processes} processes with train.batch_size={train.batch_size} take {together} "
+            f"{processes} processes with train.batch_size={train.batch_size} compute {together} "
             f"segments at once, and train.effective_batch_size={train.effective_batch_size} is no "
             f"multiple of that; {_sharing(train, processes)}."
         )
@@ -167,11 +187,11 @@ def _sharing(train: Train, processes: int) -> str:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint. Trainer writes trainer_state.json last: it tells which are."""
-    return next(_whole_checkpoints(folder), None)
+    """The newest complete checkpoint: Trainer writes trainer_state.json last."""
+    return next(_complete_checkpoints(folder), None)
 
 
-def _whole_checkpoints(folder: Path) -> Iterator[Path]:
+def _complete_checkpoints(folder: Path) -> Iterator[Path]:
     found = folder.glob("checkpoint-*")
     for path in sorted(found, key=lambda path: int(path.name.split("-")[1]), reverse=True):
         try:

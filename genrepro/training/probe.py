@@ -1,9 +1,9 @@
-"""The linear probe: the best linear head on a frozen backbone, found exactly instead of by steps.
+"""The linear probe: the best linear head on a frozen backbone, solved for instead of trained.
 
-What the backbone gives of a segment, averaged over time, is one vector. A logistic regression on
-these has a single optimum, so there is no learning rate, no epoch and no luck with the order of
-batches: only the L2 penalty is chosen, on the validation part. After Alain and Bengio,
-Understanding intermediate layers using linear classifier probes (2016).
+The backbone's output for a segment, averaged over time, is one vector. A logistic regression on
+these vectors has a single optimum: there is no learning rate and no number of epochs to choose, and
+the order of batches plays no part. Only the L2 penalty is chosen, on the validation split. After
+Alain and Bengio, Understanding intermediate layers using linear classifier probes (2016).
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ from genrepro.training.data import Segments
 from genrepro.training.fine_tune import Outcome
 
 PENALTIES = tuple(10 ** (exponent / 2) for exponent in range(8, -3, -1))  # 10^4 to 0.1
-MOST_ITERATIONS = 10_000
+WEAKER = tuple(10 ** (exponent / 2) for exponent in range(-3, -13, -1))  # while these are better
+MAX_ITERATIONS = 10_000
 
 
 def fit(model: PreTrainedModel, segments: dict[str, Segments], live: Live | None) -> Outcome:
     """Set `model`'s head to the probe of the "train" segments, in place.
 
-    The penalty with the lowest loss on "validation" is kept: of few clips, a loss tells more than
-    an accuracy.
+    The penalty with the lowest loss on "validation" is kept: on few clips, the loss says more than
+    the accuracy.
 
     Args:
-        segments: what the frozen backbone gave, as `frozen.recalled` yields it. One float64
-            vector a segment is held in memory: 6 kB at 768 channels.
-        live: where the figures go, as of a single epoch; None on all ranks but the first.
+        segments: outputs of the frozen backbone, as `frozen.cached_outputs` yields them. One
+            float64 vector per segment is held in memory: 6 kB at 768 channels.
+        live: where the figures go, as those of a single epoch; None on all ranks but the first.
 
     Raises:
         PipelineError: the model's head is not linear.
@@ -55,6 +56,9 @@ def fit(model: PreTrainedModel, segments: dict[str, Segments], live: Live | None
             f"loss {probe.loss['validation']:.3f}  accuracy {probe.accuracy['validation']:.3f}"
         )
     found = best(tried)
+    if found in (tried[0], tried[-1]):
+        which = "strongest" if found is tried[0] else "weakest"
+        log(f"the best penalty is the {which} one tried; beyond it there may be a better one")
     head.set(found.weight, found.bias)
     if live is not None:
         _log(live, found)
@@ -77,8 +81,8 @@ class Head:
             )
 
     def vectors(self, segments: Segments) -> np.ndarray:
-        """(segments, channels) float64: what the head hears of each segment."""
-        outputs = (segments[row][0].astype(np.float64) for row in range(len(segments)))
+        """(segments, channels) float64: the input of the head for each segment."""
+        outputs = (segments.features(row).astype(np.float64) for row in range(len(segments)))
         means = np.stack([output.reshape(-1, output.shape[-1]).mean(axis=0) for output in outputs])
         if self._norm is None:
             return means
@@ -89,20 +93,20 @@ class Head:
     def set(self, weight: np.ndarray, bias: np.ndarray) -> None:
         """Make the head `weight` (labels, channels) and `bias` (labels,).
 
-        `backbone.build` gives a projector as many channels as there are labels: it is the probe,
-        and the classifier behind it passes that on.
+        `backbone.build` gives a projector as many channels as there are labels: it becomes the
+        probe, and the classifier after it the identity.
         """
-        first, *behind = self._layers
+        first, *rest = self._layers
         first.weight.copy_(torch.from_numpy(weight))
         first.bias.copy_(torch.from_numpy(bias))
-        for classifier in behind:
+        for classifier in rest:
             nn.init.eye_(classifier.weight)
             nn.init.zeros_(classifier.bias)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear head, (labels, channels) and (labels,), and what it gives by part and clip."""
+    """A linear head, (labels, channels) and (labels,), with its figures by clip for each split."""
 
     penalty: float
     weight: np.ndarray
@@ -116,37 +120,39 @@ def best(tried: list[Probe]) -> Probe:
 
 
 def probes(vectors: dict[str, np.ndarray], parts: dict[str, Part]) -> list[Probe]:
-    """A probe of the part "train" for each penalty, from the strongest to the weakest.
+    """Fit a probe to the split "train" for each penalty, from the strongest to the weakest.
 
-    A clip weighs the same, however many segments it has.
+    All clips have the same weight, however many segments they have.
 
     Args:
-        vectors: for each part (segments, channels), in the order of its `clip_of`.
+        vectors: for each split (segments, channels), in the order of its `clip_of`.
     """
     clip_of, targets = np.array(parts["train"].clip_of), np.array(parts["train"].targets)
     weights = 1 / np.bincount(clip_of)[clip_of]
-    solver = LogisticRegression(max_iter=MOST_ITERATIONS, warm_start=True)
-    tried = []
+    solver = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
+    tried: list[Probe] = []
     with threadpool_limits(1):  # sums over several threads differ in their last bits
         scaler = StandardScaler().fit(vectors["train"], sample_weight=weights)
         scaled = scaler.transform(vectors["train"])
-        for penalty in PENALTIES:
+        for penalty in PENALTIES + WEAKER:
+            if penalty in WEAKER and best(tried) is not tried[-1]:
+                break
             solver.set_params(C=1 / penalty).fit(scaled, targets[clip_of], sample_weight=weights)
-            weight = _one_row_a_label(solver.coef_) / scaler.scale_
-            bias = _one_row_a_label(solver.intercept_) - weight @ scaler.mean_
+            weight = _one_row_per_label(solver.coef_) / scaler.scale_
+            bias = _one_row_per_label(solver.intercept_) - weight @ scaler.mean_
             tried.append(Probe(penalty, weight, bias, *_figures(weight, bias, vectors, parts)))
     return tried
 
 
-def _one_row_a_label(solution: np.ndarray) -> np.ndarray:
-    """Of two labels scikit-learn keeps one row, the second label's less the first's."""
+def _one_row_per_label(solution: np.ndarray) -> np.ndarray:
+    """For two labels scikit-learn has one row, the difference of the second label and the first."""
     return np.concatenate([-solution, solution]) / 2 if len(solution) == 1 else solution
 
 
 def _figures(
     weight: np.ndarray, bias: np.ndarray, vectors: dict[str, np.ndarray], parts: dict[str, Part]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The loss and the accuracy of each part, by clip."""
+    """The loss and the accuracy of each split, by clip."""
     loss, accuracy = {}, {}
     for name, part in parts.items():
         logits = average_segments(vectors[name] @ weight.T + bias, np.array(part.clip_of))

@@ -2,78 +2,129 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 
-import datasets
-import evaluate
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score
 from torch.nn import functional
-from transformers import PreTrainedModel, Trainer
+from transformers import Trainer, TrainerControl
 
-from genrepro.model import backbone
+from genrepro.core.errors import PipelineError
 from genrepro.model.inference import average_segments, segment_logits
-from genrepro.training.data import Segments, Shuffled
+from genrepro.training.callbacks import steps_per_epoch
+from genrepro.training.data import Collator, Prefetcher, Shuffled
+from genrepro.training.metric import ClipAccuracy
 
-RUNNING = "running training loss"  # its key in trainer_state.json
+EPOCH_LOSS = "training loss of the epoch so far"  # its key in trainer_state.json
+WEIGHTS = "weights.pt"
 
 
 class ClipTrainer(Trainer):
-    """Trainer that validates by clip: a clip's segments give one verdict, as in the test.
+    """Trainer that validates by clip: a clip's segments give one prediction, as in the test.
 
-    An epoch's training loss is kept in the checkpoint too, so that an interrupted run's learning
-    curve is the uninterrupted one's.
+    A checkpoint also holds the best weights so far and the training loss of an unfinished epoch, so
+    that an interrupted run ends with the model and the curves of an uninterrupted one. Weights are
+    written under the model's own names, some of which transformers changes when it saves a model.
     """
 
-    def __init__(self, *args, validation: Segments, label_smoothing: float, **kwargs) -> None:
+    control: TrainerControl
+
+    def __init__(self, *args, label_smoothing: float, keep_best: bool, **kwargs) -> None:
         super().__init__(*args, compute_loss_func=self._loss, **kwargs)
-        self.validation, self.label_smoothing = validation, label_smoothing
+        self.label_smoothing, self.keep_best = label_smoothing, keep_best
         self.accuracy = ClipAccuracy(keep_in_memory=True)
-        self.epoch_loss, self.epoch_steps = 0.0, 0
+        self.best: dict[str, torch.Tensor] | None = None
+        self.epoch_loss: float | torch.Tensor = 0.0
+        if self.args.device.type == "cuda":
+            self.data_collator = Prefetcher(kwargs["data_collator"], self.args.device)
 
     def _get_train_sampler(self, *args) -> Shuffled:
         together = self.args.train_batch_size * self.args.world_size
         multiple = together if self.args.world_size > 1 else 1
         return Shuffled(len(self.train_dataset), self.args.seed, multiple)
 
-    def training_step(self, *args, **kwargs) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        if isinstance(self.data_collator, Prefetcher):
+            epoch_iterator = map(Prefetcher.receive, epoch_iterator)
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    def floating_point_ops(self, inputs) -> int:
+        return 0  # an estimate that nobody reads, and that takes time at every step
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        batches = inputs.get(Collator.EQUAL, [inputs])
+        loss = torch.zeros((), device=self.args.device)
+        for number, batch in enumerate(batches, 1):
+            more = number < len(batches)  # processes exchange their gradients after the last
+            with self.accelerator.no_sync(model) if more else contextlib.nullcontext():
+                loss = loss + super().training_step(model, batch, num_items_in_batch)
         self.epoch_loss = self.epoch_loss + loss.double()
+        if loss.device.type == "cpu":  # reading a GPU's loss would wait for it; see `log`
+            self._check_finite(loss.item(), math.floor(self.state.epoch or 0) + 1)
         return loss
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs:
-            logs["loss"] = float(np.mean(self._losses())) / self.epoch_steps
-            self.epoch_loss, self.epoch_steps = 0.0, 0
+            steps = steps_per_epoch(self.args, self.state)
+            logs["loss"] = float(np.mean(self._epoch_losses())) / steps
+            self.epoch_loss = 0.0
+            self._check_finite(logs["loss"], round(self.state.epoch))
         super().log(logs, *args, **kwargs)
 
-    def _losses(self) -> list[float]:
-        """Each rank's running loss; their mean is the effective batch's (Trainer scales it so)."""
+    def _check_finite(self, loss: float, epoch: int) -> None:
+        if not math.isfinite(loss):
+            raise PipelineError(
+                f"training diverged in epoch {epoch}: the loss is {loss}. "
+                "Earlier results were kept. Try a tenth of train.learning_rate (or "
+                "train.scratch_learning_rate, for a backbone without weights), a longer "
+                "train.warmup, or train.precision=none if that is fp16."
+            )
+
+    def _epoch_losses(self) -> list[float]:
+        """The loss so far on each process; their mean is the loss of the effective batches."""
         loss = torch.as_tensor(self.epoch_loss, dtype=torch.float64, device=self.args.device)
         return self.accelerator.gather(loss[None]).tolist()
 
-    def _load_from_checkpoint(self, checkpoint: str, model: PreTrainedModel | None = None) -> None:
-        """Through `from_pretrained`: some models are saved under other names than their own, which
-        Trainer's own loading passes over without an error (transformers 5.23: AST's attention)."""
-        target = self.accelerator.unwrap_model(model or self.model)
-        target.load_state_dict(backbone.load(Path(checkpoint)).state_dict())
+    def _determine_best_metric(self, metrics, trial) -> bool:
+        is_best = super()._determine_best_metric(metrics, trial)
+        if is_best and self.keep_best:
+            self.best = {name: weight.to("cpu", copy=True) for name, weight in self._weights()}
+        return is_best
 
-    def _load_best_model(self) -> None:
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
+    def load_best(self) -> None:
+        """Return to the weights of the best epoch."""
+        self.accelerator.unwrap_model(self.model).load_state_dict(self.best)
+
+    def _weights(self):
+        return self.accelerator.unwrap_model(self.model).state_dict().items()
 
     def _save_checkpoint(self, *args) -> None:
-        running = {"loss": self._losses(), "steps": self.epoch_steps}
-        self.state.stateful_callbacks[RUNNING] = running
+        self.state.stateful_callbacks[EPOCH_LOSS] = self._epoch_losses()
         super()._save_checkpoint(*args)
+
+    def _save(self, output_dir: str, state_dict=None) -> None:
+        if self.args.should_save:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            content = {"current": dict(self._weights()), "best": self.best}
+            torch.save(content, Path(output_dir) / WEIGHTS)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()  # rank 0 then writes what says that all is there
+        self.accelerator.wait_for_everyone()  # rank 0 then writes the file that completes it
+
+    def _load_from_checkpoint(self, checkpoint: str, model=None) -> None:
+        content = torch.load(Path(checkpoint) / WEIGHTS, map_location="cpu", weights_only=True)
+        self.accelerator.unwrap_model(self.model).load_state_dict(content["current"])
+        self.best = content["best"]
+
+    def _load_callback_state(self) -> None:
+        super()._load_callback_state()
+        self.epoch_loss = self.state.stateful_callbacks[EPOCH_LOSS][self.args.process_index]
 
     def _loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
-        """Cross-entropy over the effective batch: accumulated micro-batches weigh by their size."""
+        """Cross-entropy over the effective batch; accumulated batches are weighted by size."""
         loss = functional.cross_entropy(
             outputs.logits.float(), labels, label_smoothing=self.label_smoothing, reduction="sum"
         )
@@ -82,35 +133,37 @@ class ClipTrainer(Trainer):
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         """Accuracy and cross-entropy over the validation clips, and what ranks the epochs.
 
-        The processes that a launcher started share the work, and see the same figures.
+        The processes that a launcher started share the work and return the same figures.
         """
-        part = self.validation.part
+        part = self.eval_dataset.part
         logits = average_segments(self._validation_logits(), np.array(part.clip_of))
         targets = torch.tensor(part.targets)
         loss = functional.cross_entropy(torch.from_numpy(logits), targets).item()
-        accuracy = self.accuracy.compute(
-            predictions=logits.argmax(axis=1), references=part.targets
-        )["accuracy"]
+        self._check_finite(loss, round(self.state.epoch))
+        predictions = {"predictions": logits.argmax(axis=1), "references": part.targets}
+        accuracy = self.accuracy.compute(**predictions)["accuracy"]
         metrics = {
             "eval_accuracy": accuracy,
             "eval_loss": loss,
             "eval_selection": selection(accuracy, loss, len(part.targets)),
         }
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
+        control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if control.should_training_stop:  # no run resumes after the last epoch
+            control.should_save = False
+        self.control = control
         return metrics
 
     def _validation_logits(self) -> np.ndarray:
         """(segments, labels), the same on all ranks: each computes its share, the rest is zero."""
-        mine = range(self.args.process_index, len(self.validation), self.args.world_size)
-        segments = [self.validation[index][0] for index in mine]
+        data = self.eval_dataset
+        mine = range(self.args.process_index, len(data), self.args.world_size)
+        segments = [data.features(index) for index in mine]
         with self.compute_loss_context_manager():
             share = segment_logits(self.model, segments, self.args.per_device_eval_batch_size)
-        if len(segments) == len(self.validation):
+        if len(segments) == len(data):
             return share
-        logits = torch.zeros(len(self.validation), share.shape[1], device=self.args.device)
+        logits = torch.zeros(len(data), share.shape[1], device=self.args.device)
         logits[list(mine)] = torch.from_numpy(share).to(logits.device)
         return self.accelerator.reduce(logits, "sum").cpu().numpy()
 
@@ -118,27 +171,6 @@ class ClipTrainer(Trainer):
 def selection(accuracy: float, loss: float, clips: int) -> float:
     """Rank an epoch by accuracy, and among equals by the lower loss.
 
-    What is added stays below half of what one of the clips is worth.
+    What the loss adds stays below half of what a single clip is worth.
     """
     return accuracy + math.exp(-loss) / (2 * clips)
-
-
-class ClipAccuracy(evaluate.Metric):
-    """The share of clips whose predicted label is the true one; works without network.
-
-    `ClipAccuracy().compute(predictions=[0, 1], references=[0, 0])` is `{"accuracy": 0.5}`.
-    """
-
-    def _info(self) -> evaluate.MetricInfo:
-        whole = datasets.Features(
-            {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
-        )
-        return evaluate.MetricInfo(
-            description="Share of clips whose predicted label is the true one.",
-            citation="",
-            inputs_description="predictions, references: label indices, one a clip.",
-            features=whole,
-        )
-
-    def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
-        return {"accuracy": float(accuracy_score(references, predictions))}

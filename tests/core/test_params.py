@@ -1,4 +1,4 @@
-"""params.yaml: what is wrong is said by key, with what is allowed, before any work."""
+"""params.yaml: what is wrong is reported by key, with what is allowed, before any work."""
 
 import copy
 
@@ -12,7 +12,7 @@ from tests.support.samples import ROOT
 
 @pytest.fixture
 def refusal(params_yaml, tmp_path):
-    """Write params.yaml with one key changed and return what `load` says of it."""
+    """Write params.yaml with one key changed and return the message of `load`."""
 
     def of(key: str, value: object) -> str:
         raw = copy.deepcopy(params_yaml)
@@ -30,7 +30,7 @@ def refusal(params_yaml, tmp_path):
     return of
 
 
-def test_the_repository_s_own_values_are_the_course_s_recipe():
+def test_the_values_of_the_repository_are_the_recipe_of_the_course():
     params = load(ROOT / "params.yaml")
     train = params.train
     assert (train.batch_size, train.effective_batch_size, train.epochs) == (8, 8, 10)
@@ -75,15 +75,15 @@ def test_an_impossible_value_is_refused_with_the_key_and_what_is_allowed(
     assert key.split(".")[0] in message and allowed in message, message
 
 
-def test_batches_that_do_not_make_up_the_effective_batch_are_refused(refusal):
+def test_a_batch_that_does_not_divide_the_effective_batch_is_refused(refusal):
     assert "multiple of batch_size (3)" in refusal("train.batch_size", 3)
 
 
-def test_a_probe_of_what_is_not_frozen_is_refused(refusal):
+def test_a_probe_of_a_backbone_that_is_not_frozen_is_refused(refusal):
     assert "it needs freeze=backbone" in refusal("train.probe", True)
 
 
-def test_a_number_that_yaml_reads_as_a_string_is_a_number(params_yaml, tmp_path):
+def test_a_number_that_yaml_reads_as_text_is_a_number(params_yaml, tmp_path):
     raw = copy.deepcopy(params_yaml)
     raw["train"]["learning_rate"] = "1e-05"
     path = tmp_path / "params.yaml"
@@ -92,7 +92,7 @@ def test_a_number_that_yaml_reads_as_a_string_is_a_number(params_yaml, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "seed: 1", "train: [", "\x00"])
-def test_a_file_that_is_no_parameters_is_one_error(tmp_path, text):
+def test_a_file_without_parameters_is_one_error(tmp_path, text):
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(PipelineError, match=r"params\.yaml"):

@@ -1,80 +1,83 @@
-"""Outputs appear whole or not at all; errors that a person can mend are one sentence."""
+"""How a stage ends: errors that a person can fix are one sentence, others keep their traceback."""
 
 import errno
 import importlib
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from genrepro.core import files, processes, stage
+from genrepro.core import params, processes, stage
 from genrepro.core.errors import PipelineError
 from tests.support.samples import ROOT
 
 
-def test_a_folder_appears_only_when_it_is_whole(in_tmp):
-    target = in_tmp / "out"
-    target.mkdir()
-    (target / "old").write_text("old")
-    with pytest.raises(ZeroDivisionError), files.atomic_output(target) as draft:
-        draft.mkdir()
-        (draft / "new").write_text("new")
-        assert (target / "old").exists()
-        raise ZeroDivisionError
-    assert [file.name for file in in_tmp.rglob("*")] == ["out", "old"]
-    with files.atomic_output(target) as draft:
-        draft.mkdir()
-        (draft / "new").write_text("new")
-    assert sorted(file.name for file in in_tmp.rglob("*")) == ["new", "out"]
-
-
-def test_what_a_killed_run_left_beside_the_target_is_swept_away(in_tmp):
-    (in_tmp / ".figures.json.part").write_text("half")
-    files.write_json(in_tmp / "figures.json", {"a": 1})
-    assert [file.name for file in in_tmp.iterdir()] == ["figures.json"]
-
-
-def test_json_refuses_what_json_does_not_have(in_tmp):
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        files.write_json(in_tmp / "figures.json", {"a": float("nan")})
-    assert not list(in_tmp.iterdir())
+@pytest.fixture(autouse=True)
+def own_signals(monkeypatch):
+    """`stage.run` sets up its process: here that is the process of the tests."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
 
 
 @pytest.mark.parametrize(
-    ("raised", "said"),
+    ("raised", "message"),
     [
         (PipelineError("no clips in x: add some."), "error: no clips in x: add some."),
         (
             OSError(errno.ENOSPC, "No space left", "data/raw"),
-            "data/raw: the disk is full",
+            "data/raw: no space left on device; free some disk space, then run",
         ),
-        (
-            OSError(errno.EROFS, "Read-only", "data"),
-            "data: the file system is read-only",
-        ),
+        (OSError(errno.EROFS, "Read-only", "data"), "data: read-only file system; make it"),
         (PermissionError(errno.EACCES, "Permission denied", "data"), "data: permission denied"),
         (PermissionError(errno.EACCES, "Permission denied", "{a}.wav"), "{a}.wav: permission"),
-        (KeyboardInterrupt(), "interrupted"),
+        (OSError(errno.ENOSPC, "No space left", "from", None, "to"), "to: no space"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "no space left"),
+        (RuntimeError("[enforce fail] unexpected pos 64 vs 0"), "no space left"),
+        (KeyboardInterrupt(), "interrupted; run the same command again"),
         (MemoryError(), "out of memory"),
         (RuntimeError("[…] DefaultCPUAllocator: can't allocate memory: you […]"), "out of memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), "out of memory"),
     ],
 )
-def test_what_a_person_can_mend_ends_in_one_sentence(raised, said):
+def test_what_a_person_can_fix_ends_with_one_sentence(raised, message):
     def main():
         raise raised
 
     with pytest.raises(SystemExit) as caught:
         stage.run(main)
-    assert said in caught.value.code and "\n" not in caught.value.code
+    assert caught.value.code.startswith("error: ") and message in caught.value.code
+    assert "\n" not in caught.value.code
 
 
-def test_a_fault_of_the_program_keeps_its_traceback():
+def test_a_bug_keeps_its_traceback():
     def main():
         raise FileNotFoundError(errno.ENOENT, "No such file", "x")
 
     with pytest.raises(FileNotFoundError):
         stage.run(main)
+
+
+def test_under_a_launcher_other_ranks_let_rank_0_report_first(monkeypatch, capsys):
+    for name, value in {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    events = []
+    monkeypatch.setattr(stage.time, "sleep", events.append)
+    monkeypatch.setattr(stage.os, "_exit", sys.exit)
+    monkeypatch.setattr(processes, "end_with_parent", lambda: None)
+
+    def fail(error: BaseException):
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        stage.run(lambda: fail(PipelineError("broken.")))
+    assert events == [stage.RANK_0_FIRST] and caught.value.code == 1
+    assert capsys.readouterr().err == "error: broken.\n"
+    with pytest.raises(SystemExit) as caught:  # by the launcher, or at the terminal
+        stage.run(lambda: fail(KeyboardInterrupt()))
+    assert caught.value.code == 1 and capsys.readouterr().err == ""
 
 
 def test_seconds_and_memory_go_to_metrics_speed(in_tmp):
@@ -84,15 +87,16 @@ def test_seconds_and_memory_go_to_metrics_speed(in_tmp):
     assert written["clips"] == 3 and written["seconds"] >= 0 and written["peak_memory_mb"] > 1
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
-def test_an_impossible_number_of_workers_is_refused(monkeypatch, value):
-    monkeypatch.setenv("GENREPRO_WORKERS", value)
-    with pytest.raises(PipelineError, match="GENREPRO_WORKERS"):
-        processes.workers()
+@pytest.mark.parametrize("argv", [[], ["trian"], ["train", "more"]])
+def test_an_unknown_stage_is_answered_with_the_known_ones(argv):
+    command = [sys.executable, "-m", "stages", *argv]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: type `python -m stages NAME`")
+    assert "prepare, train" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("stage", "maker"),
+    ("name", "maker"),
     [
         ("prepare", "dvc repro fetch_data"),
         ("encode", "dvc repro fetch_data"),
@@ -101,7 +105,35 @@ def test_an_impossible_number_of_workers_is_refused(monkeypatch, value):
         ("export", "dvc repro"),
     ],
 )
-def test_a_stage_without_its_input_says_what_makes_it(in_tmp, stage, maker):
+def test_a_stage_without_its_input_says_which_stage_makes_it(in_tmp, name, maker):
     shutil.copy(ROOT / "params.yaml", "params.yaml")
     with pytest.raises(PipelineError, match=f"is not here.*`{maker}`|holds no.*`{maker}`"):
-        importlib.import_module(f"stages.{stage}").main()
+        importlib.import_module(f"stages.{name}").main(params.load())
+
+
+def test_a_stage_ends_with_its_dvc_and_the_next_one_waits(in_tmp):
+    """DVC killed alone leaves its stage running: that must end, and not overwrite the next one."""
+    script = (
+        "import time; from pathlib import Path; from genrepro.core.stage import record_speed, run\n"
+        "def main():\n"
+        "    with record_speed('x'):\n"
+        "        print('at work', flush=True); time.sleep(SECONDS); Path('done').touch()\n"
+        "run(main)"
+    )
+    environment = os.environ | {"DVC_STAGE": "x", "PYTHONPATH": str(ROOT)}
+    call = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    dvc = subprocess.Popen(
+        [sys.executable, "-c", call, script.replace("SECONDS", "60")],
+        env=environment,
+        stdout=subprocess.PIPE,
+    )
+    assert dvc.stdout.readline() == b"at work\n"
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", script.replace("SECONDS", "0")],
+        env=environment,
+        stdout=subprocess.PIPE,
+    )
+    assert b"waiting for it to end" in waiting.stdout.readline()
+    dvc.kill()
+    assert waiting.wait(120) == 0
+    assert (in_tmp / "done").exists()

@@ -18,12 +18,12 @@ from pyarrow import parquet
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import Data
-from genrepro.corpus import facts, gather
+from genrepro.corpus import facts
+from genrepro.corpus import gather as corpus
 from genrepro.corpus import parquet as hub_parquet
-from genrepro.corpus.card import load_card, matches
+from genrepro.corpus.card import Parquet, load_card
+from tests.support.samples import RATE, ROOT
 
-ROOT = Path(__file__).parents[2]
-RATE = 16_000
 USUAL = ["train-*.parquet"]
 
 
@@ -39,13 +39,13 @@ def put(path: Path, seed: int = 0, seconds: float = 0.3, **options: object) -> P
     return path
 
 
-def gather(folder: Path, **data: str) -> gather.Corpus:
+def gather(folder: Path, **data: str) -> corpus.Corpus:
     given = {"corpus": str(folder), "facts": None, "name_pattern": None} | data
-    return gather.gather(Data(**given), folder.parent / f".{folder.name}.raw")
+    return corpus.gather(Data(**given), folder.parent / f".{folder.name}.raw")
 
 
-def rows(found: gather.Corpus) -> dict[str, dict[str, str]]:
-    table = csv.DictReader(io.StringIO(gather.table(found, Path("data/raw"))))
+def rows(found: corpus.Corpus) -> dict[str, dict[str, str]]:
+    table = csv.DictReader(io.StringIO(corpus.table(found, Path("data/raw"))))
     return {row["clip"]: row for row in table}
 
 
@@ -71,12 +71,12 @@ def test_a_plain_folder_is_copied_byte_by_byte(folder):
     for clip in found.clips:
         original = folder / clip.item.label / clip.item.path.name
         assert clip.item.path.read_bytes() == original.read_bytes()
-    summary = gather.summary(found)
+    summary = corpus.summary(found)
     assert summary["labels"] == {"cat": 2, "dog": 2}
     assert summary["skipped"] == []
 
 
-def test_damaged_and_odd_files_are_set_aside_or_read(folder):
+def test_damaged_and_odd_files_are_skipped_or_read(folder):
     (folder / "cat" / "empty.wav").touch()
     (folder / "cat" / "text.wav").write_text("no sound")
     put(folder / "cat" / "short.wav", seconds=0.01)
@@ -95,8 +95,7 @@ def test_damaged_and_odd_files_are_set_aside_or_read(folder):
     os.mkfifo(folder / "dog" / "pipe.wav")
     (folder / "dog" / "broken.wav").symlink_to("nowhere.wav")
     found = gather(folder)
-    aside = found.skipped
-    assert set(aside) == {
+    assert set(found.skipped) == {
         "cat/empty.wav",
         "cat/text.wav",
         "cat/short.wav",
@@ -109,7 +108,7 @@ def test_damaged_and_odd_files_are_set_aside_or_read(folder):
         "dog/broken.wav",
         "stray.wav",
     }
-    assert all(aside.values())
+    assert all(found.skipped.values())
     table = rows(found)
     assert table["six"]["channels"] == "6"
     assert table["Füchse & Wölfe 音\u00a0"]["label"] == "dog"
@@ -118,7 +117,7 @@ def test_damaged_and_odd_files_are_set_aside_or_read(folder):
     assert left == {clip.item.path.name for clip in found.clips}
 
 
-def test_a_name_that_is_no_utf_8_is_set_aside(folder):
+def test_a_name_that_is_not_utf_8_is_skipped(folder):
     put(folder / "cat" / "x.wav").rename(folder / "cat" / os.fsdecode(b"caf\xe9.wav"))
     assert gather(folder).skipped == {"cat/caf\\udce9.wav": "its name is not valid UTF-8"}
 
@@ -135,12 +134,19 @@ def test_clips_of_one_name_are_told_apart(tmp_path):
     }
 
 
-def test_facts_and_a_name_pattern(folder, tmp_path):
-    (tmp_path / "facts.csv").write_text(
+def test_facts_that_dvc_does_not_watch_are_refused(folder, tmp_path):
+    (tmp_path / "facts.csv").write_text("clip,group\na1,Ann\n")
+    for path in (tmp_path / "facts.csv", folder / ".." / "facts.csv"):
+        with pytest.raises(PipelineError, match="DVC would not notice"):
+            gather(folder, facts=str(path))
+
+
+def test_facts_and_a_name_pattern(folder):
+    (folder / "facts.csv").write_text(
         "\ufeffclip,title,group,more\na1,Miaow,Ann,x\r\ncat/a2,,Ben,x\r\nunknown,,Cy,x\r\n,,,\r\n,,,\r\n"
     )
     found = gather(
-        folder, facts=str(tmp_path / "facts.csv"), name_pattern=r"(?P<group>[ab])(?P<part>\d)"
+        folder, facts=str(folder / "facts.csv"), name_pattern=r"(?P<group>[ab])(?P<part>\d)"
     )
     table = rows(found)
     known = {clip: (row["group"], row["title"], row["part"]) for clip, row in table.items()}
@@ -150,24 +156,24 @@ def test_facts_and_a_name_pattern(folder, tmp_path):
         "b1": ("b", "", "1"),
         "b2": ("b", "", "2"),
     }
-    assert gather.summary(found)["groups"] == 3
+    assert corpus.summary(found)["groups"] == 3
 
 
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
         ("(", "not a regular expression"),
-        (r"\d", "must name"),
-        (r"(?P<artist>\d)", "must name"),
+        (r"\d", "must capture"),
+        (r"(?P<artist>\d)", "must capture"),
         (r"(?P<group>xyz)", "matches none of the 4 file names"),
     ],
 )
-def test_a_name_pattern_that_cannot_be_meant(folder, pattern, words):
+def test_a_wrong_name_pattern_is_refused(folder, pattern, words):
     with pytest.raises(PipelineError, match=words):
         gather(folder, name_pattern=pattern)
 
 
-def test_a_name_pattern_that_matches_nothing_is_refused_where_the_card_knows_groups(tmp_path):
+def test_a_name_pattern_that_matches_nothing_is_refused_although_the_corpus_has_groups(tmp_path):
     small = {"seed": 1, "seconds": 1.0, "sample_rate": 16000, "bands": 1, "clips_per_band": 1}
     music = card(tmp_path / "music", kind="generated", **small)
     with pytest.raises(PipelineError, match="matches none of the 10 file names"):
@@ -177,18 +183,21 @@ def test_a_name_pattern_that_matches_nothing_is_refused_where_the_card_knows_gro
 @pytest.mark.parametrize(
     ("configs", "patterns"),
     [
-        ("[{data_files: a.parquet}]", ["a.parquet"]),
-        ("{data_files: {train: [a.parquet, 5], test: b.parquet}}", ["a.parquet"]),
+        ("[{config_name: x, data_files: ./a.parquet}]", ["a.parquet"]),
+        ("[{config_name: x, data_files: [a.parquet, b.parquet]}]", ["a.parquet", "b.parquet"]),
         ("[{config_name: 2024, data_files: [{split: train, path: a.parquet}]}]", ["a.parquet"]),
-        ("[{data_files: [{split: train}]}]", USUAL),
+        ("[{config_name: x, data_files: {train: a.parquet}}]", USUAL),
+        ("[{config_name: x, data_dir: data}]", ["data/train-*.parquet"]),
+        ("[{config_name: x, data_files: [{split: test, path: b.parquet}]}]", USUAL),
+        ("[{data_files: a.parquet}]", USUAL),
         ("[{config_name: [a], data_files: 5}]", USUAL),
         ("7", USUAL),
     ],
 )
-def test_what_a_strangers_readme_says_of_its_files(tmp_path, monkeypatch, configs, patterns):
+def test_a_readme_configures_which_files_are_read(tmp_path, monkeypatch, configs, patterns):
     (tmp_path / "README.md").write_text(f"---\nconfigs: {configs}\n---\n")
-    monkeypatch.setattr(hub_parquet.hub, "fetch", lambda *_: tmp_path / "README.md")
-    card = hub_parquet.Parquet(kind="parquet", repo="a/b", revision="0" * 40)
+    monkeypatch.setattr(hub_parquet.client, "fetch_matching", lambda *_: tmp_path)
+    card = Parquet(kind="parquet", repo="a/b", revision="0" * 40)
     assert hub_parquet._published(card, "train")[: len(patterns)] == patterns
 
 
@@ -197,19 +206,19 @@ def test_what_a_strangers_readme_says_of_its_files(tmp_path, monkeypatch, config
     [
         (b"name,group\nx,y\n", "needs a column clip"),
         (b"clip,artist\nx,y\n", "one of group, title, part"),
-        (b"clip,group\nz,y\n", "knows none of the 4 clips"),
-        (b"clip,group\na1,y\na1,z\n", "names the clip 'a1' again"),
+        (b"clip,group\nz,y\n", "lists none of the 4 clips"),
+        (b"clip,group\na1,y\na1,z\n", "lists the clip 'a1' again"),
         (b"clip,group\n\xff\xfe,z\n", "not readable as CSV"),
         (b'clip,group\n"a', "not readable as CSV"),
         (b"", "needs a column clip"),
         (None, "there is no file"),
     ],
 )
-def test_facts_that_cannot_be_meant(folder, tmp_path, content, words):
+def test_wrong_facts_are_refused(folder, content, words):
     if content is not None:
-        (tmp_path / "facts.csv").write_bytes(content)
+        (folder / "facts.csv").write_bytes(content)
     with pytest.raises(PipelineError, match=words):
-        gather(folder, facts=str(tmp_path / "facts.csv"))
+        gather(folder, facts=str(folder / "facts.csv"))
 
 
 def test_gtzans_facts():
@@ -220,18 +229,18 @@ def test_gtzans_facts():
     assert sum("group" in row for row in table.values()) == 919
 
 
-def test_a_corpus_that_is_none(tmp_path):
+def test_a_folder_that_is_not_a_corpus_is_refused(tmp_path):
     with pytest.raises(PipelineError, match="there is no folder"):
         gather(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PipelineError, match="holds no clip"):
+    with pytest.raises(PipelineError, match="holds no usable clip"):
         gather(tmp_path / "empty")
     put(tmp_path / "one" / "cat" / "1.wav")
     with pytest.raises(PipelineError, match="a single label, 'cat'"):
         gather(tmp_path / "one")
     (tmp_path / "text" / "cat").mkdir(parents=True)
     (tmp_path / "text" / "cat" / "1.wav").write_text("x")
-    with pytest.raises(PipelineError, match=r"1 files were set aside, e.g. cat/1.wav: cannot"):
+    with pytest.raises(PipelineError, match=r"1 files were skipped, e.g. cat/1.wav: cannot"):
         gather(tmp_path / "text")
 
 
@@ -252,7 +261,7 @@ GOOD = {"kind": "archive", "repo": "a/b", "file": "x.tar", "revision": "a" * 40,
         (yaml.safe_dump({"path": "x"}), "kind: must be one of"),
         ("- a list", "kind: must be one of"),
         ("", "kind: must be one of"),
-        (yaml.safe_dump(GOOD | {"sha": "x"}), "sha: there is no such key; known for kind archive"),
+        (yaml.safe_dump(GOOD | {"sha": "x"}), "sha: there is no such key.*known here: title"),
         (yaml.safe_dump({k: v for k, v in GOOD.items() if k != "file"}), "file: is missing"),
         (yaml.safe_dump(GOOD | {"revision": "main"}), "revision: must be a full commit"),
         (yaml.safe_dump(GOOD | {"sha256": 1}), "sha256: input should be a valid string"),
@@ -262,16 +271,27 @@ GOOD = {"kind": "archive", "repo": "a/b", "file": "x.tar", "revision": "a" * 40,
         ("kind: \x00", "not readable as YAML"),
     ],
 )
-def test_a_card_that_cannot_be_used(tmp_path, content, words):
+def test_a_wrong_card_is_refused(tmp_path, content, words):
     (tmp_path / "corpus.yaml").write_text(content)
     with pytest.raises(PipelineError, match=words):
         load_card(tmp_path)
 
 
-def test_patterns_of_files():
-    assert matches("data/train-0.parquet", ["data/train-*"])
-    assert matches("a/b/c.parquet", ["**/*.parquet"])
-    assert not matches("a/b/c.parquet", ["*.parquet", "a/*.parquet"])
+def test_a_star_in_a_card_s_files_does_not_cross_slashes(tmp_path, monkeypatch):
+    for name in ("a.parquet", "b/c.parquet", "b/d/e.parquet", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(hub_parquet.client, "fetch_matching", lambda *_: tmp_path)
+    given = {"kind": "parquet", "repo": "a/b", "revision": "0" * 40}
+
+    def names(files: list[str]) -> list[str]:
+        return [name for name, _ in hub_parquet._files(Parquet(**given, files=files), "train")]
+
+    assert names(["*.parquet"]) == ["a.parquet"]
+    assert names(["b/*", "*.parquet"]) == ["a.parquet", "b/c.parquet"]
+    assert names(["**/*.parquet"]) == ["a.parquet", "b/c.parquet", "b/d/e.parquet"]
+    with pytest.raises(PipelineError, match="Invalid pattern"):
+        names(["b/x**"])
 
 
 def stage(place: Path, source: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -280,7 +300,7 @@ def stage(place: Path, source: Path, **environment: str) -> subprocess.Completed
     place.mkdir(exist_ok=True)
     (place / "params.yaml").write_text(yaml.safe_dump(params))
     return subprocess.run(
-        [sys.executable, "-m", "stages.fetch_data"],
+        [sys.executable, "-m", "stages", "fetch_data"],
         cwd=place,
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,

@@ -1,10 +1,9 @@
-"""The demo corpus: the same bytes each time, sound levels, and genres that are what they say."""
+"""The demo corpus: reproducible bytes, sensible levels, and genres with their characteristics."""
 
 from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,8 @@ from genrepro.core.errors import PipelineError
 from genrepro.corpus.demo.composer import GENRES, Piece, pieces, render
 from genrepro.corpus.demo.instruments import VOICES, note
 from genrepro.corpus.demo.score import Score, chords
+from tests.support.samples import ROOT
 
-ROOT = Path(__file__).parents[2]
 CARD = yaml.safe_load((ROOT / "corpora/demo/corpus.yaml").read_text(encoding="utf-8"))
 RATE = CARD["sample_rate"]
 
@@ -74,7 +73,7 @@ def test_a_clip_depends_on_the_seed_but_not_on_how_large_the_corpus_is():
 
 
 @pytest.mark.parametrize("genre", GENRES)
-def test_levels_are_sane(genre: str):
+def test_levels_are_sensible(genre: str):
     for sound in of(genre):
         assert sound.dtype == np.float32
         assert sound.shape == (int(CARD["seconds"] * RATE),)
@@ -118,14 +117,14 @@ def test_reggae_and_hiphop_are_the_deepest():
     assert set(sorted(depth, key=depth.get)[-3:]) >= {"reggae", "hiphop"}
 
 
-def test_a_note_has_the_pitch_it_is_asked_for():
+def test_a_note_has_its_pitch():
     for name in ("flute", "clarinet", "finger bass"):
         sound = note(VOICES[name], 69, 1.0, RATE)
         peak = np.argmax(np.abs(np.fft.rfft(sound[:RATE])))
         assert abs(peak - 440) <= 3, name
 
 
-def test_chords_are_read_as_written():
+def test_chords_are_parsed():
     minor, flat, dominant = chords("ii7 bVII V9")
     assert (minor.root, minor.tones) == (2, (0, 3, 7, 10))
     assert (flat.root, flat.tones) == (10, (0, 4, 7))
@@ -151,7 +150,7 @@ def test_a_swung_eighth_comes_late():
         ("seed", -1),
     ],
 )
-def test_a_card_that_cannot_be_rendered_is_refused_by_name(key: str, value: object):
+def test_a_wrong_number_in_the_card_is_refused_by_name(key: str, value: object):
     with pytest.raises(PipelineError, match=key):
         pieces(CARD | {key: value})
     with pytest.raises(PipelineError, match=key):

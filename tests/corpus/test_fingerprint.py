@@ -1,4 +1,4 @@
-"""Copies are found after coding, resampling, gain, shift and cutting; other clips are not."""
+"""Copies are found after encoding, resampling, gain, shifts and cuts; other clips are not."""
 
 import io
 
@@ -10,14 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genrepro.core.errors import PipelineError
+from genrepro.corpus.card import load_card
+from genrepro.corpus.demo.composer import pieces, render
 from genrepro.corpus.fingerprint import FRAMES_PER_SECOND, fingerprint
+from genrepro.corpus.inspection import inspect_clip
 from genrepro.splits.duplicates import allowed_wrong_bits, near_identical, read_fingerprints
+from tests.support.samples import ROOT
 
 RATE = 22_050
 
 
 def music(seed: int, seconds: float = 8.0) -> np.ndarray:
-    """A tune of plucked chords over noise bursts, float32 (samples,): each seed another piece."""
+    """Plucked chords over noise bursts, float32 (samples,): another piece for each seed."""
     rng = np.random.default_rng(seed)
     sound = np.zeros(round(seconds * RATE))
     beat = rng.uniform(0.25, 0.5)
@@ -69,7 +73,7 @@ def originals() -> dict[str, np.ndarray]:
 def test_a_copy_is_found_and_nothing_else(originals, change):
     prints = {name: fingerprint(sound, RATE) for name, sound in originals.items()}
     prints |= {f"{n} copy": fingerprint(*CHANGES[change](x)) for n, x in originals.items()}
-    found = [(match.a, match.b) for match in near_identical(prints)]
+    found = [(match.a, match.b) for match in near_identical(prints, FRAMES_PER_SECOND)]
     assert found == [(name, f"{name} copy") for name in sorted(originals)]
 
 
@@ -79,7 +83,7 @@ def test_a_copy_of_a_short_sound_is_found_and_nothing_else(originals, change, se
     short = {name: sound[: round(seconds * RATE)] for name, sound in originals.items()}
     prints = {name: fingerprint(sound, RATE) for name, sound in short.items()}
     prints |= {f"{name} copy": fingerprint(*CHANGES[change](x)) for name, x in short.items()}
-    found = [(match.a, match.b) for match in near_identical(prints)]
+    found = [(match.a, match.b) for match in near_identical(prints, FRAMES_PER_SECOND)]
     assert found == [(name, f"{name} copy") for name in sorted(originals)]
 
 
@@ -87,7 +91,7 @@ def test_the_offset_is_that_of_the_excerpt(originals):
     sound = originals["tune 03"]
     excerpt = sound[round(2.5 * RATE) : round(6.5 * RATE)]
     prints = {"a whole": fingerprint(sound, RATE), "b part": fingerprint(excerpt, RATE)}
-    (match,) = near_identical(prints)
+    (match,) = near_identical(prints, FRAMES_PER_SECOND)
     assert match.offset == pytest.approx(2.5, abs=0.05)
     assert match.seconds == pytest.approx(3.5, abs=0.2)
     assert str(match).startswith("a whole, b part: ")
@@ -102,38 +106,63 @@ def test_any_sound_has_a_fingerprint(seed, exponent, rate):
     assert np.array_equal(codes, fingerprint(sound, rate))
 
 
-def test_silence_is_like_nothing():
+def test_silence_matches_nothing():
     still = fingerprint(np.zeros(5 * RATE, np.float32), RATE)
     assert not still.any()
-    assert near_identical({"a": still, "b": still, "c": still}) == []
-    assert near_identical({}) == near_identical({"a": still}) == []
+    assert near_identical({"a": still, "b": still, "c": still}, FRAMES_PER_SECOND) == []
+    assert near_identical({"a": still}, FRAMES_PER_SECOND) == []
 
 
-def test_unrelated_noises_are_not_alike():
+def test_unrelated_noises_do_not_match():
     rng = np.random.default_rng(3)
     prints = {
         f"noise {i:03d}": fingerprint(rng.normal(0, 0.1, 4 * RATE).astype(np.float32), RATE)
         for i in range(60)
     }
-    assert near_identical(prints) == []
+    assert near_identical(prints, FRAMES_PER_SECOND) == []
 
 
 def test_many_copies_of_one_recording_are_all_linked():
-    """More than a key's neighbours: links may go by way of other copies."""
+    """More than a key's neighbours: copies may be linked through other copies."""
     codes = fingerprint(music(5), RATE)
-    links = {(match.a, match.b) for match in near_identical({f"{i:03d}": codes for i in range(60)})}
+    copies = {f"{i:03d}": codes for i in range(60)}
+    links = {(match.a, match.b) for match in near_identical(copies, FRAMES_PER_SECOND)}
     linked = {"000"}
     while grown := {b for pair in links for b in pair if linked & set(pair)} - linked:
         linked |= grown
     assert len(linked) == 60
 
 
-def test_less_sound_must_agree_better():
+def test_shorter_sounds_must_agree_better():
     assert allowed_wrong_bits(30) == 0.22
-    assert allowed_wrong_bits(0.8) < allowed_wrong_bits(1.1) < 0.22
+    seconds = [0.1, 0.5, 0.8, 1.1, 3.0, 8.0]
+    assert sorted(map(allowed_wrong_bits, seconds)) == [allowed_wrong_bits(s) for s in seconds]
+    assert allowed_wrong_bits(0.1) == allowed_wrong_bits(0.5) == 0.005
 
 
-def test_frames_are_as_long_as_they_say():
+def test_different_hits_on_similar_drums_are_not_one_recording():
+    """90 hits of 0.4 s on 10 kits, whose codes differ in 1 of 100 bits."""
+    files = sorted((ROOT / "tests" / "cases" / "kits").rglob("*.wav"))
+    prints = {path.stem: inspect_clip(path).fingerprint for path in files}
+    assert len(prints) == 90
+    assert near_identical(prints, FRAMES_PER_SECOND) == []
+    samples, rate = soundfile.read(files[40], dtype="float32")
+    resampled = soxr.resample(samples, rate, 16_000)
+    prints["copy"] = fingerprint(resampled, 16_000)
+    (match,) = near_identical(prints, FRAMES_PER_SECOND)
+    assert (match.a, match.b) == ("copy", files[40].stem)
+
+
+def test_two_songs_of_one_band_are_not_one_recording():
+    card = load_card(ROOT / "corpora" / "demo").model_dump()
+    wanted = {"reggae-band-08", "disco-band-07", "country-band-18", "country-band-21"}
+    songs = [piece for piece in pieces(card) if piece.group in wanted]
+    prints = {song.clip: fingerprint(render(song, card), card["sample_rate"]) for song in songs}
+    assert len(prints) == 8
+    assert near_identical(prints, FRAMES_PER_SECOND) == []
+
+
+def test_frames_per_second():
     seconds = 30
     codes = fingerprint(music(1, seconds), RATE)
     assert len(codes) / FRAMES_PER_SECOND == pytest.approx(seconds, abs=0.6)

@@ -1,10 +1,15 @@
-"""Clips to segments to features, as each kind of backbone wants them."""
+"""Clips become segments, and segments features, for each kind of backbone."""
 
 import itertools
 
 import numpy as np
 import pytest
-from transformers import ASTFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+from transformers import (
+    ASTFeatureExtractor,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+)
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import Encode, load
@@ -45,7 +50,7 @@ def test_waveforms_have_zero_mean_and_unit_variance_unless_told_otherwise():
         assert is_normal == normalize
 
 
-def test_half_precision_costs_less_than_the_recording_s_own_noise():
+def test_half_precision_adds_noise_70_db_below_the_signal():
     wave = tone(440, 2.0)
     extractor = adapt(Wav2Vec2FeatureExtractor(), encode(), 2.0)
     exact = extractor(wave, sampling_rate=RATE)["input_values"][0]
@@ -54,25 +59,35 @@ def test_half_precision_costs_less_than_the_recording_s_own_noise():
     assert noise < 10 ** (-70 / 20)
 
 
-def test_whisper_hears_the_longest_clip_and_not_thirty_seconds():
+def test_whisper_segments_are_as_long_as_the_longest_clip_not_30_s():
     extractor = adapt(WhisperFeatureExtractor(), encode(), longest_seconds=2.6)
     assert [one.shape for one in extract_segments(extractor, tone(440, 2.6))] == [(80, 300)]
 
 
-def test_ast_gets_more_segments_instead_of_losing_what_it_cannot_hear():
+def test_a_clip_longer_than_ast_s_input_becomes_several_segments():
     extractor = adapt(ASTFeatureExtractor(), encode(), longest_seconds=30.0)
     got = extract_segments(extractor, tone(440, 30.0))
     assert [one.shape for one in got] == [(1024, 128)] * 3
 
 
-def test_ast_s_frames_fill_a_short_clip_without_padding():
+def test_ast_segments_of_a_short_clip_are_not_padded():
     extractor = adapt(ASTFeatureExtractor(num_mel_bins=32), encode(), longest_seconds=3.0)
     (one,) = extract_segments(extractor, tone(440, 3.0))
     assert one.shape == (298, 32)
     assert one[-1].std() > 0
 
 
-def test_an_adapted_extractor_survives_saving(tmp_path):
+@pytest.mark.parametrize("samples", [3_200, 3_360])  # 18 frames, and 19
+def test_frames_that_pad_an_odd_number_for_w2v_bert_are_left_out(samples):
+    extractor = adapt(SeamlessM4TFeatureExtractor(), encode(), longest_seconds=1.0)
+    wave = tone(440, 1.0)[:samples]
+    whole = extractor(wave, sampling_rate=RATE)
+    (one,) = extract_segments(extractor, wave)
+    assert len(one) == whole["attention_mask"].sum() == 9
+    assert np.allclose(one, whole["input_features"][0][:9], rtol=1e-3, atol=1e-3)
+
+
+def test_an_adapted_extractor_is_the_same_after_saving_and_loading(tmp_path):
     extractor = adapt(WhisperFeatureExtractor(), encode(segment_seconds=2.0), 9.0)
     extractor.save_pretrained(tmp_path)
     wave = tone(440, 9.0)
@@ -83,7 +98,7 @@ def test_an_adapted_extractor_survives_saving(tmp_path):
 
 
 @pytest.mark.parametrize("text", [None, "{", "{}", '{"feature_extractor_type": "Nonsense"}'])
-def test_a_folder_without_a_usable_extractor_is_one_error(tmp_path, text):
+def test_a_folder_without_a_usable_extractor_is_refused_in_one_sentence(tmp_path, text):
     if text is not None:
         (tmp_path / "preprocessor_config.json").write_text(text)
     with pytest.raises(PipelineError, match=r"preprocessor_config\.json"):

@@ -1,4 +1,4 @@
-"""The encoded corpus: 🤗 Datasets reads it, and reading it copies nothing."""
+"""The encoded corpus: 🤗 Datasets can read it, and reading it copies nothing."""
 
 import shutil
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from genrepro.core.errors import PipelineError
+from genrepro.core.params import load
 from genrepro.encoding.parts import read_parts
 from genrepro.encoding.store import Encoded, write_index, write_shard
 from tests.support.samples import ROOT
@@ -16,7 +17,7 @@ SPECTROGRAMS = [("a", 0, (30, 8)), ("b", 0, (30, 8)), ("b", 1, (29, 8))]
 
 
 def write(folder, described, name):
-    """Two shards; returns the rows as written."""
+    """Write two shards; return the rows as written."""
     random = np.random.default_rng(0)
     rows = [(clip, n, random.normal(size=shape).astype(np.float16)) for clip, n, shape in described]
     shards = [folder / f"data-{n:05d}-of-00002.arrow" for n in range(2)]
@@ -29,7 +30,7 @@ def write(folder, described, name):
 @pytest.mark.parametrize(
     ("described", "name"), [(WAVES, "input_values"), (SPECTROGRAMS, "input_features")]
 )
-def test_what_is_written_is_read_bit_by_bit_here_and_by_datasets(tmp_path, described, name):
+def test_features_are_read_back_bit_for_bit_here_and_by_datasets(tmp_path, described, name):
     from datasets import load_from_disk
 
     rows = write(tmp_path, described, name)
@@ -44,13 +45,13 @@ def test_what_is_written_is_read_bit_by_bit_here_and_by_datasets(tmp_path, descr
         assert np.array_equal(np.array(theirs[index][name], dtype=np.float16), features)
 
 
-def test_rows_are_views_of_the_mapped_file(tmp_path):
+def test_rows_are_read_only_views_of_the_mapped_file(tmp_path):
     write(tmp_path, WAVES, "input_values")
     features = Encoded.open(tmp_path)[0]
     assert not features.flags.owndata and not features.flags.writeable
 
 
-def test_the_digest_tells_other_features_apart(tmp_path):
+def test_the_digest_changes_with_the_features(tmp_path):
     for name, scale in (("one", 1), ("two", 2), ("three", 1)):
         (tmp_path / name).mkdir()
         shard = tmp_path / name / "data-00000-of-00001.arrow"
@@ -61,7 +62,7 @@ def test_the_digest_tells_other_features_apart(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["no folder", "no index", "cut index", "no shard", "cut shard"])
-def test_a_damaged_folder_is_one_error_that_says_what_to_type(tmp_path, damage):
+def test_a_damaged_folder_is_refused_with_the_command_to_type(tmp_path, damage):
     folder = tmp_path / "encoded"
     folder.mkdir()
     write(folder, WAVES, "input_values")
@@ -81,7 +82,7 @@ def test_a_damaged_folder_is_one_error_that_says_what_to_type(tmp_path, damage):
         Encoded.open(folder)
 
 
-def test_parts_join_the_split_with_the_segments(tmp_path):
+def test_the_split_is_joined_with_the_encoded_segments(tmp_path):
     write(tmp_path, WAVES, "input_values")
     split = tmp_path / "split.csv"
     split.write_text("clip,label,split\nb,y,train\nç d,x,test\na,x,train\n", encoding="utf-8")
@@ -92,7 +93,7 @@ def test_parts_join_the_split_with_the_segments(tmp_path):
     assert parts["test"].clips == ["ç d"] and parts["validation"].rows == []
 
 
-def test_a_clip_of_the_split_that_is_not_encoded_is_named(tmp_path):
+def test_a_clip_that_is_not_encoded_is_named(tmp_path):
     write(tmp_path, WAVES, "input_values")
     split = tmp_path / "split.csv"
     split.write_text("clip,label,split\nzz,y,train\na,x,train\n")
@@ -100,31 +101,19 @@ def test_a_clip_of_the_split_that_is_not_encoded_is_named(tmp_path):
         read_parts(split, Encoded.open(tmp_path))
 
 
-def test_shards_of_clips_that_were_renamed_are_not_gone_on_with(in_tmp):
-    from transformers import Wav2Vec2FeatureExtractor
-
-    from stages.encode import unfinished
-
-    extractor = Wav2Vec2FeatureExtractor()
-    clips = [{"clip": name, "sha256": "0" * 64} for name in ("a", "b")]
-    first = unfinished(extractor, clips)
-    assert unfinished(extractor, clips) == first
-    assert unfinished(extractor, [clips[0], clips[1] | {"clip": "c"}]) != first
-    assert unfinished(extractor, [clips[0], clips[1] | {"sha256": "1" * 64}]) != first
-
-
-def test_a_clip_that_changed_since_it_was_listened_to_is_named(in_tmp, monkeypatch):
+def test_a_clip_that_changed_since_it_was_fetched_is_named(in_tmp, monkeypatch):
     from transformers import Wav2Vec2FeatureExtractor
 
     from stages import encode
 
     monkeypatch.setenv("GENREPRO_WORKERS", "1")
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, name)
     Wav2Vec2FeatureExtractor().save_pretrained("models/backbone")
     clip = Path("data/raw/cat/a.wav")
     clip.parent.mkdir(parents=True)
     clip.write_bytes(b"no longer sound")
     Path("data/clips.csv").write_text(f"clip,path,seconds,sha256\na,{clip},1.0,{'0' * 64}\n")
     with pytest.raises(PipelineError, match=r"data/raw/cat/a\.wav has changed .*-f fetch_data`"):
-        encode.main()
+        encode.main(load())
     assert not Path("data/encoded").exists()

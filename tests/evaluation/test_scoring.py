@@ -203,13 +203,6 @@ def test_the_most_confident_mistakes_come_first():
     assert mistakes(table.assign(predicted=table["label"]), 7).empty
 
 
-def test_the_metric_needs_no_network(tmp_path):
-    from genrepro.training.trainer import ClipAccuracy
-
-    metric = ClipAccuracy(keep_in_memory=True)
-    assert metric.compute(predictions=[0, 1, 2, 2], references=[0, 1, 2, 0]) == {"accuracy": 0.75}
-
-
 @pytest.mark.parametrize("right", [True, False])
 def test_all_right_does_not_prove_a_perfect_model(right):
     """Resampling sees no spread there; Wilson's interval on the groups still does."""

@@ -1,4 +1,4 @@
-"""Attention with dropout on a CPU: the same function as PyTorch's, but for which weights fall."""
+"""Blockwise attention dropout: PyTorch's attention, except for which weights are dropped."""
 
 import pytest
 import torch
@@ -20,9 +20,9 @@ def tensors(positions: int, dtype=torch.float64) -> list[torch.Tensor]:
     return [torch.randn(2, 3, positions, 4, dtype=dtype) for _ in range(3)]
 
 
-@pytest.fixture(params=[1 << 22, 50], ids=["heads together", "a head at a time"])
-def piece(request, monkeypatch):
-    monkeypatch.setattr(attention, "PIECE", request.param)
+@pytest.fixture(params=[1 << 22, 50], ids=["all heads at once", "one head at a time"])
+def block(request, monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK", request.param)
 
 
 def padded(positions: int) -> torch.Tensor:
@@ -33,18 +33,18 @@ def padded(positions: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("mask", [None, padded(7)], ids=["equal", "padded"])
-def test_its_gradients_are_those_of_what_it_computes(piece, mask):
+def test_gradients_are_exact(block, mask):
     inputs = [each.requires_grad_() for each in tensors(7)]
 
     def seeded(*inputs):
-        torch.manual_seed(1)  # else each call would drop other weights
+        torch.manual_seed(1)  # so that each call drops the same weights
         return attention.attention(ENCODER, *inputs, mask, dropout=0.3)[0]
 
     assert torch.autograd.gradcheck(seeded, inputs)
 
 
 @pytest.mark.parametrize("mask", [None, padded(40)], ids=["equal", "padded"])
-def test_weights_are_softmaxs_or_dropped_at_the_rate(piece, mask):
+def test_weights_are_softmax_or_dropped_at_the_given_rate(block, mask):
     query, key, _ = tensors(40)
     value = torch.eye(40, dtype=torch.float64).expand(2, 3, 40, 40)  # so the output is the weights
     usual = sdpa_attention_forward(ENCODER, query, key, value, mask)[0]
@@ -54,7 +54,7 @@ def test_weights_are_softmaxs_or_dropped_at_the_rate(piece, mask):
     assert abs(int(dropped.sum()) / possible - 0.25) < 4 * (0.25 * 0.75 / possible) ** 0.5
 
 
-def test_what_is_dropped_follows_from_the_seed_alone(piece):
+def test_the_seed_decides_which_weights_are_dropped(block):
     def drawn(seed: int) -> torch.Tensor:
         inputs = tensors(40)
         torch.manual_seed(seed)
@@ -64,7 +64,7 @@ def test_what_is_dropped_follows_from_the_seed_alone(piece):
     assert not torch.equal(drawn(1), drawn(2))
 
 
-def test_a_checkpoint_draws_the_same_again():
+def test_gradient_checkpointing_drops_the_same_weights_again():
     def gradients(compute) -> list[torch.Tensor]:
         inputs = [each.requires_grad_() for each in tensors(40)]
         torch.manual_seed(1)
@@ -83,15 +83,15 @@ def test_a_checkpoint_draws_the_same_again():
         assert torch.equal(usual, again)
 
 
-def test_without_dropout_it_is_pytorchs_own():
+def test_without_dropout_pytorch_computes_attention():
     inputs = tensors(40)
     usual = sdpa_attention_forward(ENCODER, *inputs, padded(40))[0]
     assert torch.equal(attention.attention(ENCODER, *inputs, padded(40))[0], usual)
 
 
-def test_a_model_that_is_causal_or_adds_to_scores_keeps_pytorchs_own(monkeypatch):
+def test_causal_and_additive_masks_are_left_to_pytorch(monkeypatch):
     monkeypatch.setattr(attention, "sdpa_attention_forward", lambda *_, **__: "PyTorch's")
-    inputs, causal = tensors(8), nn.Module()  # transformers takes is_causal for granted
+    inputs, causal = tensors(8), nn.Module()  # for transformers, causal unless it says otherwise
     assert attention.attention(causal, *inputs, None, dropout=0.1) == "PyTorch's"
     added = torch.zeros(2, 1, 8, 8)
     bias = {"position_bias": added}
@@ -112,13 +112,13 @@ def test_under_autocast_scores_stay_in_float32():
     assert torch.equal(rounded, given([each.bfloat16().float() for each in inputs]))
 
 
-def test_a_model_trains_with_it_and_is_saved_without_a_trace(tmp_path, monkeypatch):
+def test_a_model_uses_it_in_training_only_and_does_not_save_it(tmp_path, monkeypatch):
     params = load(ROOT / "params.yaml")
     extractor = adapt(
         load_extractor(tiny_backbone("hubert", tmp_path)), params.encode, longest_seconds=1.0
     )
     model, _ = backbone.build(tmp_path, ["a", "b"], extractor, params.train, seed=0)
-    model.config.layerdrop = 0.0  # else a layer may be passed over
+    model.config.layerdrop = 0.0  # else a layer may be skipped
     calls = []
     function = attention._Attention
     monkeypatch.setattr(function, "apply", lambda *a: calls.append(a) or a[2])

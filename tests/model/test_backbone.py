@@ -1,4 +1,4 @@
-"""Backbones of three kinds, with weights and without: made ready for a corpus, and exported."""
+"""Classifiers on backbones of three kinds, with and without weights: built, loaded, exported."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ PARAMS = load(ROOT / "params.yaml")
 
 @pytest.fixture(scope="module", params=["hubert", "ast", "whisper"])
 def kind(request, tmp_path_factory):
-    """A backbone's folder, its extractor adapted to clips of 2 s, and segments of one."""
+    """A backbone's kind and folder, its extractor adapted to clips of 2 s, and some segments."""
     folder = tiny_backbone(request.param, tmp_path_factory.mktemp(request.param))
     extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=2.0)
     segments = [extract_segments(extractor, tone(f, 2.0))[0] for f in (220, 440, 880)]
@@ -33,7 +33,7 @@ def built(folder, extractor, seed=42, **changed):
     return backbone.build(folder, LABELS, extractor, train, seed)
 
 
-def test_a_pretrained_backbone_gets_a_new_head_and_names_its_labels(kind):
+def test_a_pretrained_backbone_gets_a_new_head_with_the_corpus_labels(kind):
     _, folder, extractor, segments = kind
     model, pretrained = built(folder, extractor)
     assert pretrained and model.dtype == torch.float32
@@ -42,7 +42,7 @@ def test_a_pretrained_backbone_gets_a_new_head_and_names_its_labels(kind):
     assert segment_logits(model, segments, batch_size=2).shape == (3, 3)
 
 
-def test_the_seed_decides_the_head(kind):
+def test_the_seed_decides_the_initial_head(kind):
     _, folder, extractor, segments = kind
     one, same, other = (
         segment_logits(built(folder, extractor, seed)[0], segments, 3) for seed in (1, 1, 2)
@@ -50,7 +50,7 @@ def test_the_seed_decides_the_head(kind):
     assert np.array_equal(one, same) and not np.allclose(one, other)
 
 
-def test_a_model_that_was_cropped_survives_saving(kind, tmp_path):
+def test_a_cropped_model_is_the_same_after_saving_and_loading(kind, tmp_path):
     _, folder, extractor, segments = kind
     model, _ = built(folder, extractor)
     model.save_pretrained(tmp_path)
@@ -58,8 +58,8 @@ def test_a_model_that_was_cropped_survives_saving(kind, tmp_path):
     assert np.array_equal(segment_logits(model, segments, 3), segment_logits(loaded, segments, 3))
 
 
-def test_whisper_cropped_hears_the_start_of_what_it_heard_whole(tmp_path):
-    """Without attention between positions, it gives the whole one's first frames."""
+def test_a_cropped_whisper_processes_a_segment_like_the_start_of_a_full_input(tmp_path):
+    """Without its attention layers, its frames are the first ones of the full-length model."""
     folder = tiny_backbone("whisper", tmp_path)
     whole = load_extractor(folder)
     extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=2.0)
@@ -76,7 +76,7 @@ def test_whisper_cropped_hears_the_start_of_what_it_heard_whole(tmp_path):
     assert torch.allclose(short[:, :inner], long[:, :inner], atol=1e-5)
 
 
-def test_ast_cropped_keeps_each_patch_its_position(tmp_path):
+def test_a_cropped_ast_keeps_the_position_of_each_patch(tmp_path):
     folder = tiny_backbone("ast", tmp_path)
     extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=2.0)
     full, _ = built(folder, load_extractor(folder))
@@ -90,6 +90,15 @@ def test_ast_cropped_keeps_each_patch_its_position(tmp_path):
     assert torch.equal(part.position_embeddings[0, 2:], grid.reshape(rows * kept, -1))
 
 
+def test_fast_kernels_change_logits_by_rounding_only(kind):
+    name, folder, extractor, segments = kind
+    quick, usual = (built(folder, extractor, fast_kernels=on)[0] for on in (True, False))
+    assert usual.config._attn_implementation == "sdpa" != quick.config._attn_implementation
+    difference = np.abs(segment_logits(quick, segments, 3) - segment_logits(usual, segments, 3))
+    assert difference.max() < 1e-5
+    assert (difference.max() > 0) == (name == "hubert")  # the only one with a long convolution
+
+
 def test_a_folder_without_weights_is_trained_from_scratch(kind, tmp_path):
     _, folder, extractor, segments = kind
     for name in ("config.json", "preprocessor_config.json"):
@@ -99,7 +108,7 @@ def test_a_folder_without_weights_is_trained_from_scratch(kind, tmp_path):
     assert segment_logits(model, segments, 3).shape == (3, 3)
 
 
-def test_weights_that_are_not_the_config_s_are_refused(kind, tmp_path):
+def test_weights_that_do_not_fit_the_config_are_refused(kind, tmp_path):
     name, folder, extractor, _ = kind
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -117,7 +126,7 @@ def test_a_half_precision_checkpoint_is_trained_in_single_precision(kind, tmp_pa
     assert {p.dtype for p in built(tmp_path, extractor)[0].parameters()} == {torch.float32}
 
 
-def test_what_is_frozen_does_not_train(kind):
+def test_frozen_layers_have_no_trainable_parameters(kind):
     name, folder, extractor, _ = kind
     trained = {
         what: {
@@ -136,7 +145,7 @@ def test_what_is_frozen_does_not_train(kind):
         assert frozen and all("conv" in parameter for parameter in frozen)
 
 
-def test_the_first_layers_are_kept_as_they_were_pretrained(kind):
+def test_train_layers_keeps_the_pretrained_weights_of_the_first_layers(kind):
     _, folder, extractor, segments = kind
     whole, _ = built(folder, extractor)
     first, _ = built(folder, extractor, layers=1)
@@ -149,22 +158,90 @@ def test_the_first_layers_are_kept_as_they_were_pretrained(kind):
         built(folder, extractor, layers=3)
 
 
-def test_what_a_backbone_does_not_have_is_said(tmp_path):
+def test_params_yaml_wins_over_the_checkpoint_s_config(tmp_path):
+    folder = tiny_backbone("hubert", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    surprises = {
+        "use_weighted_layer_sum": True,
+        "problem_type": "multi_label_classification",
+        "id2label": {"0": "cat", "1": "dog"},
+        "attn_implementation": "flash_attention_2",  # a package that is not installed
+        "return_dict": False,
+        "output_hidden_states": True,
+        "auto_map": {"AutoConfig": "configuration.Mine"},
+        "layerdrop": 0.5,
+    }
+    (folder / "config.json").write_text(json.dumps(config | surprises))
+    model, _ = built(folder, load_extractor(folder))
+    assert not model.config.use_weighted_layer_sum and not hasattr(model, "layer_weights")
+    assert model.config.problem_type == "single_label_classification"
+    assert list(model.config.id2label.values()) == LABELS
+    assert model.config.layerdrop == 0.5  # the author's recipe, where params.yaml says nothing
+    assert list(model.eval()(torch.randn(1, 16_000))) == ["logits"]
+    model.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved/config.json").read_text())
+    assert "auto_map" not in saved and "attn_implementation" not in saved
+    (tmp_path / "saved/config.json").write_text(
+        json.dumps(saved | {"attn_implementation": "flash_attention_2"})
+    )
+    assert backbone.load(tmp_path / "saved").config.use_weighted_layer_sum is False
+
+
+@pytest.mark.parametrize("name", ["hubert", "whisper"])
+def test_no_layer_is_dropped_from_a_weighted_sum(tmp_path, name):
+    folder = tiny_backbone(name, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    key = "encoder_layerdrop" if name == "whisper" else "layerdrop"
+    (folder / "config.json").write_text(json.dumps(config | {key: 1.0}))
+    extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=1.0)
+    (segment,) = extract_segments(extractor, tone(300, 1.0))
+    model, _ = built(folder, extractor, weighted_layer_sum=True)
+    inputs = torch.from_numpy(segment[None].astype(np.float32))
+    assert model.train()(inputs).logits.shape == (1, 3)
+    assert built(folder, extractor)[0].config.to_dict()[key] == 1.0
+
+
+def test_quantized_weights_are_refused_in_a_sentence(tmp_path):
+    folder = tiny_backbone("hubert", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PipelineError, match="are quantized"):
+        built(folder, load_extractor(folder))
+    with pytest.raises(PipelineError, match="are quantized"):
+        backbone.load(folder)
+
+
+def test_specaugment_is_skipped_for_inputs_shorter_than_its_masks(tmp_path):
+    folder = tiny_backbone("hubert", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"apply_spec_augment": True, "mask_time_prob": 0.9, "hidden_dropout": 0.0}
+    config |= {"feat_proj_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+    config |= {"layerdrop": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    model, _ = built(folder, load_extractor(folder))
+    for samples, is_masked in ((1_600, False), (8_000, True)):  # 4 and 24 frames; a mask has 10
+        wave = torch.randn(2, samples)
+        same = torch.equal(model.train()(wave).logits, model.eval()(wave).logits)
+        assert same == (not is_masked)
+
+
+def test_an_option_that_a_backbone_lacks_is_refused(tmp_path):
     folder = tiny_backbone("ast", tmp_path)
     extractor = load_extractor(folder)
     with pytest.raises(PipelineError, match="no convolutional encoder"):
         built(folder, extractor, freeze="convolutions")
-    with pytest.raises(PipelineError, match="weighted_layer_sum does not exist"):
+    with pytest.raises(PipelineError, match="no weighted sum of layers"):
         built(folder, extractor, weighted_layer_sum=True)
 
 
-def test_a_model_that_is_no_audio_classifier_is_named(tmp_path):
+def test_a_model_type_without_audio_classifier_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(PipelineError, match="no audio classifier for a bert model"):
         built(tmp_path, None)
 
 
-def test_a_verdict_does_not_depend_on_what_shares_the_batch(kind):
+def test_logits_do_not_depend_on_the_rest_of_the_batch(kind):
     name, folder, extractor, _ = kind
     model, _ = built(folder, extractor)
     lengths = (1.0, 2.0, 1.5, 2.0, 1.0) if name == "hubert" else (2.0,) * 5
@@ -174,7 +251,7 @@ def test_a_verdict_does_not_depend_on_what_shares_the_batch(kind):
     assert np.abs(together - alone).max() < 1e-5
 
 
-def test_onnx_gives_the_same_logits_for_other_batches_and_lengths(kind, tmp_path):
+def test_onnx_gives_the_same_logits_for_any_batch_and_length(kind, tmp_path):
     name, folder, extractor, segments = kind
     model, _ = built(folder, extractor)
     onnx.export(model.eval(), segments[0], tmp_path / "model.onnx")
@@ -190,7 +267,7 @@ def test_onnx_gives_the_same_logits_for_other_batches_and_lengths(kind, tmp_path
             assert np.abs(got - segment_logits(model, batch, 8)).max() < tolerance
 
 
-def test_onnx_files_hold_no_path_of_the_machine_that_wrote_them(tmp_path):
+def test_onnx_files_contain_no_path_of_this_machine(tmp_path):
     folder = tiny_backbone("ast", tmp_path)
     extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=1.0)
     model, _ = built(folder, extractor)
@@ -199,7 +276,7 @@ def test_onnx_files_hold_no_path_of_the_machine_that_wrote_them(tmp_path):
     assert b".py" not in written and str(ROOT).encode() not in written
 
 
-def test_onnx_attention_does_not_look_for_nan(tmp_path):
+def test_onnx_attention_does_not_search_for_nan(tmp_path):
     folder = tiny_backbone("ast", tmp_path)
     extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=1.0)
     model, _ = built(folder, extractor)

@@ -13,12 +13,13 @@ from tests.support import pipeline_repo
 from tests.support.pipeline_repo import STAGES, Clone, ran
 from tests.support.samples import ROOT
 
+pytestmark = pytest.mark.slow
 RATES = ["0.001", "0.0003", "0.00001"]  # one more than there are workers
 
 
 @pytest.fixture(scope="module")
 def mine(repo, tmp_path_factory) -> Clone:
-    """A clone whose results are in a remote, too; its last commit names that."""
+    """A clone whose results are in a remote too; its last commit adds that remote."""
     place = tmp_path_factory.mktemp("mine")
     clone = repo.copy(place / "repo")
     clone.dvc("remote", "add", "--default", "shared", str(place / "remote"))
@@ -40,7 +41,7 @@ def test_a_colleague_pulls_and_has_nothing_to_run(mine, tmp_path):
     assert theirs.git("status", "--porcelain") == ""
 
 
-def test_a_queue_of_three_is_worked_off_by_two_and_summarised(repo, tmp_path):
+def test_two_workers_run_a_queue_of_three_and_the_summary_shows_it(repo, tmp_path):
     clone = repo.copy(tmp_path / "repo")
     choices = f"train.scratch_learning_rate={','.join(RATES)}"
     clone.dvc("exp", "run", "--queue", "-S", choices, "-S", "train.epochs=1", "evaluate")
@@ -59,15 +60,15 @@ def test_a_queue_of_three_is_worked_off_by_two_and_summarised(repo, tmp_path):
 
 
 def wait_for_queue(clone: Clone) -> None:
-    """Until none waits or runs; asked in this process, as a `dvc` takes a core for a second."""
+    """Return when none waits or runs. Asks in this process: `dvc` takes a second to start."""
     deadline = time.monotonic() + 500
     while {"Queued", "Running"} & set(clone.queue()):
         assert time.monotonic() < deadline, clone.queue()
         time.sleep(1)
 
 
-def test_a_corpus_outside_works_in_a_workspace_of_its_own_by_its_whole_path(tmp_path):
-    """A path like ../corpus leads elsewhere from the folder in which --temp and --queue run."""
+def test_a_corpus_outside_the_repository_needs_its_absolute_path_in_exp_temp(tmp_path):
+    """--temp and --queue run in another folder, where a path like ../corpus means another place."""
     outside = tmp_path / "outside"
     clone = pipeline_repo.clone(tmp_path / "repo")
     shutil.move(clone.path / pipeline_repo.CORPUS, outside)
@@ -79,7 +80,7 @@ def test_a_corpus_outside_works_in_a_workspace_of_its_own_by_its_whole_path(tmp_
     assert ran(said) == ["fetch_data", "prepare"]
 
 
-def test_a_tag_in_the_registry_fetches_the_model_alone(mine, tmp_path):
+def test_a_tag_in_the_registry_fetches_only_the_model(mine, tmp_path):
     mine.git("tag", "--annotate", "music-genres@v1.0.0", "--message", "The first")
     words = ("artifacts", "get", str(mine.path), "music-genres", "--rev", "v1.0.0")
     Clone(tmp_path).dvc(*words, "-o", "model")

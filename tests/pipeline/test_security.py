@@ -1,4 +1,4 @@
-"""No pickle, no foreign code, no token in what is written or printed."""
+"""No pickle is loaded, no foreign code is run, and no token is written or printed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import ast
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.support.samples import tiny_backbone
+from tests.support.samples import ROOT, tiny_backbone
 
-ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 TOKEN = "hf_PlantedInTheEnvironmentAsASecret"
 SOURCES = sorted(
     file for room in ("genrepro", "stages", "tools") for file in (ROOT / room).rglob("*.py")
@@ -43,45 +45,59 @@ def test_nothing_in_the_code_loads_a_pickle_or_runs_text(path):
     for name, keywords in calls(path):
         assert name not in ("eval", "exec", "os.system", "yaml.load", "pickle.load", "pickle.loads")
         assert name != "torch.load" or keywords.get("weights_only") == "True"
-        assert keywords.get("trust_remote_code", "False") == "False"
+        if re.match(r"(\w+\.)*Auto\w+\.from_|pipeline$", name):
+            assert keywords.get("trust_remote_code") == "False", path
         assert keywords.get("allow_pickle", "False") in ("False", "model.allow_pickle")
         assert keywords.get("shell", "False") == "False"
         if name.endswith("Model.from_pretrained") or "AudioClassification.from_pre" in name:
             assert keywords.get("use_safetensors") == "True", path
 
 
-def test_a_model_folder_s_code_is_not_run_and_its_pickle_is_not_loaded(in_tmp):
-    """auto_map names code beside the config; trust_remote_code would run it."""
-    from genrepro import pretrained
+def test_code_in_a_model_folder_is_not_run(in_tmp, monkeypatch):
+    """auto_map names code beside the config; transformers asks at the terminal whether to run it.
+
+    fetch_model refuses such a folder; here it is given to what loads models, as tools.predict does.
+    """
     from genrepro.core.errors import PipelineError
-    from genrepro.core.params import Model, load
+    from genrepro.core.params import load
     from genrepro.encoding.extractor import adapt, load_extractor
     from genrepro.model import backbone
 
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
     folder, mark = tiny_backbone("ast", in_tmp / "model"), in_tmp / "mark"
-    config = json.loads((folder / "config.json").read_text())
-    auto = {"AutoConfig": "own.Config", "AutoModelForAudioClassification": "own.Model"}
-    (folder / "config.json").write_text(json.dumps(config | {"auto_map": auto}))
-    extractor = json.loads((folder / "preprocessor_config.json").read_text())
-    extractor["auto_map"] = {"AutoFeatureExtractor": "own.Extractor"}
-    (folder / "preprocessor_config.json").write_text(json.dumps(extractor))
+    params = load(ROOT / "params.yaml")
+    extractor = adapt(load_extractor(folder), params.encode, 1.0)
     (folder / "own.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Mine(mark)))
-
-    def take(name: str, allow_pickle: bool = False) -> Path:
-        model = Model(id=str(folder), revision=None, allow_pickle=allow_pickle)
-        pretrained.take(model, in_tmp / name)
-        return in_tmp / name
-
-    params, taken = load(ROOT / "params.yaml"), take("taken")
-    shutil.copy(folder / "own.py", taken)  # even so
-    adapted = adapt(load_extractor(taken), params.encode, 1.0)
-    backbone.build(taken, ["a", "b"], adapted, params.train, 0)
-    (folder / "model.safetensors").unlink()
-    for allow_pickle in (False, True):
+    for name, changes in {
+        "config.json": {"AutoConfig": "own.Config", "AutoModelForAudioClassification": "own.Model"},
+        "preprocessor_config.json": {"AutoFeatureExtractor": "own.Extractor"},
+    }.items():
+        content = json.loads((folder / name).read_text()) | {"auto_map": changes}
+        content |= {"model_type": "own"} if name == "config.json" else {}
+        content.pop("feature_extractor_type", None)
+        (folder / name).write_text(json.dumps(content))
+    for load_it in (
+        load_extractor,
+        backbone.load,
+        lambda folder: backbone.build(folder, ["a", "b"], extractor, params.train, 0),
+    ):
         with pytest.raises(PipelineError):
-            take(f"pickled-{allow_pickle}", allow_pickle)
+            load_it(folder)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("allow_pickle", [False, True])
+def test_a_pickle_of_more_than_tensors_is_not_loaded(in_tmp, allow_pickle):
+    from genrepro import pretrained
+    from genrepro.core.errors import PipelineError
+    from genrepro.core.params import Model
+
+    folder = shutil.copytree(ROOT / "backbones/tiny-ast", in_tmp / "backbones/pickled")
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Mine(in_tmp / "mark")))
+    model = Model(id=str(folder), revision=None, allow_pickle=allow_pickle)
+    with pytest.raises(PipelineError, match=r"pytorch_model\.bin"):
+        pretrained.take(model, in_tmp / "taken")
+    assert not (in_tmp / "mark").exists()
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
@@ -121,9 +137,7 @@ def test_a_corpus_folder_s_code_is_not_run(in_tmp, tone_corpus):
 
 
 def test_a_token_in_the_environment_is_in_no_file_and_in_no_line(in_tmp, tone_corpus):
-    """The stages that have to do with the Hub; test_hub.py plants one where the Hub answers."""
-    import yaml
-
+    """The stages that use the Hub; test_hub.py plants one where the Hub answers."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["data"]["corpus"] = str(tone_corpus)
     said = ""
@@ -134,7 +148,7 @@ def test_a_token_in_the_environment_is_in_no_file_and_in_no_line(in_tmp, tone_co
             given = {"HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT)}
             given |= {"HF_ENDPOINT": f"http://user:{TOKEN}@127.0.0.1:9", "HF_HOME": "hf"}
             done = subprocess.run(
-                [sys.executable, "-m", f"stages.{stage}"],
+                [sys.executable, "-m", "stages", stage],
                 env=os.environ | given,
                 capture_output=True,
                 text=True,
@@ -143,6 +157,19 @@ def test_a_token_in_the_environment_is_in_no_file_and_in_no_line(in_tmp, tone_co
     assert "cannot be reached" in said and TOKEN not in said
     for path in in_tmp.rglob("*"):
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_no_job_of_a_workflow_runs_code_of_a_pull_request_with_a_token_that_can_write(path):
+    """That code can read the token that checkout stores, and what later steps are given."""
+    workflow = yaml.safe_load(path.read_text())
+    for job in workflow["jobs"].values():
+        steps, can = job["steps"], job.get("permissions", workflow["permissions"])
+        checkouts = [step for step in steps if step.get("uses", "").startswith("actions/checkout@")]
+        assert not checkouts or "write" not in can.values()
+        assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+        for step in steps:
+            assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step.get("uses", f"x@{'0' * 40}")), step
 
 
 def test_every_locked_package_has_hashes():

@@ -1,4 +1,4 @@
-"""Runs beside each other, in two clones or in `--temp`, give what each gives alone."""
+"""Runs at the same time, in two clones or in `--temp`, give the same results as one alone."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support import pipeline_repo
 from tests.support.pipeline_repo import WORKERS, Clone, hashes, ran
 
+pytestmark = pytest.mark.slow
 TO_TRAIN = ["fetch_data", "fetch_model", "prepare", "encode", "train"]
-GOING_ON = "going on from checkpoint-"
+RESUMED = "from checkpoint-"
 
 
 def locked(clone: Clone, experiment: str | None = None) -> dict[str, str]:
@@ -24,7 +27,7 @@ def locked(clone: Clone, experiment: str | None = None) -> dict[str, str]:
 
 
 def test_two_clones_that_share_a_cache_and_an_experiment_beside_one(repo, tmp_path):
-    """None may take another's results instead of running: --no-run-cache, and --force."""
+    """With --no-run-cache and --force, so that none takes another's results instead of running."""
     clones = []
     for name in ("one", "two"):
         made = pipeline_repo.clone(tmp_path / name / "repo")
@@ -48,25 +51,25 @@ def test_two_clones_that_share_a_cache_and_an_experiment_beside_one(repo, tmp_pa
         assert found == {path: alone[path] for path in found}
 
 
-def test_a_checkpoint_is_picked_up_where_it_was_made_and_nowhere_else(repo, tmp_path):
+def test_a_checkpoint_is_resumed_where_it_was_made_and_nowhere_else(repo, tmp_path):
     clone, log = repo.copy(tmp_path / "repo"), tmp_path / "log"
     clone.set(train__epochs=8)
     killed_in_training(clone, log, "dvc", "repro", "train")
 
     # The experiment changes another parameter; its own checkpoint stays in its folder too.
     words = ("dvc", "exp", "run", "--temp", "-S", "train.epochs=9", "train")
-    assert GOING_ON not in killed_in_training(clone, log, *words)
+    assert RESUMED not in killed_in_training(clone, log, *words)
     assert list(clone.path.glob(".dvc/tmp/exps/standalone/*/.resume/train/*/checkpoint-*"))
 
-    said = clone.dvc("exp", "run", "--temp", "--name", "same", "train")
-    assert ran(said) == ["train"] and GOING_ON not in said
-    said = clone.dvc("repro", "--no-run-cache", "train")
-    assert ran(said) == ["train"] and GOING_ON in said
+    printed = clone.dvc("exp", "run", "--temp", "--name", "same", "train")
+    assert ran(printed) == ["train"] and RESUMED not in printed
+    printed = clone.dvc("repro", "--no-run-cache", "train")
+    assert ran(printed) == ["train"] and RESUMED in printed
     assert locked(clone) == locked(clone, "same") != locked(repo)
 
 
 def killed_in_training(clone: Clone, log: Path, *command: str) -> str:
-    """What a command printed until all of its processes were killed, after a few epochs."""
+    """Kill all processes of a command after a few epochs; return what it had printed."""
     process = clone.start(log, *command)
     deadline = time.monotonic() + 300
     while "epoch   3" not in log.read_text() and time.monotonic() < deadline:

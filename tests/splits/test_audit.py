@@ -1,4 +1,4 @@
-"""The audit finds each kind of leak, counts GTZAN's, and says what a test part can show."""
+"""The audit finds each kind of leak, counts GTZAN's, and states what a test split can show."""
 
 import csv
 import json
@@ -8,18 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from genrepro.core import params
 from genrepro.core.errors import PipelineError
+from genrepro.corpus.fingerprint import FRAMES_PER_SECOND
 from genrepro.splits.audit import audit, check, smallest_difference, table
 from genrepro.splits.clips import Clip
 from genrepro.splits.protocols import split
 from stages import prepare
+from tests.support.samples import ROOT
 
-ROOT = Path(__file__).parents[2]
 CLIPS = [
     Clip("a1", "x", group="Ann", title="Song", sha256="1"),
     Clip("a2", "x", group="Ann", title="Song", sha256="2"),
@@ -48,7 +52,7 @@ def test_each_kind_of_leak_is_counted_and_named():
     assert report["known_groups"] == {"train": 1, "validation": 1, "test": 2}
 
 
-def test_a_leak_is_a_warning_but_under_grouped_an_error():
+def test_a_leak_is_a_warning_and_with_grouped_an_error():
     report = audit(CLIPS, LEAKY)
     warnings = check(report, "course")
     assert any("1 of 3 test clips are byte for byte a clip in train" in line for line in warnings)
@@ -58,16 +62,16 @@ def test_a_leak_is_a_warning_but_under_grouped_an_error():
     assert check(clean, "grouped") == []
 
 
-def test_the_table_reads_well():
+def test_the_table_for_people():
     lines = table(audit(CLIPS, LEAKY)).splitlines()
     assert re.fullmatch(r"label\s+train\s+validation\s+test", lines[0])
     assert re.fullmatch(r"x\s+1\s+1\s+1", lines[1])
     assert re.fullmatch(r"all\s+2\s+1\s+3", lines[3])
-    assert lines[4] == "1 clips are in no part."
+    assert lines[4] == "1 clips are in no split."
 
 
 def test_gtzan_facts():
-    """Of the course's 100 test clips 91 have a known artist, 79 of them also heard in training."""
+    """Of the course's 100 test clips 91 have a known artist, 79 of them also in training."""
     with (ROOT / "corpora/gtzan/clips.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     clips = [
@@ -112,13 +116,13 @@ def test_the_smallest_difference_is_found_four_times_in_five():
         assert (tail < 0.05).mean() > 0.68
 
 
-def test_few_clips_show_nothing():
+def test_a_few_clips_show_nothing():
     assert smallest_difference(0) == smallest_difference(3) == 1.0
     assert 0.3 < smallest_difference(10) < 0.8
 
 
 def write_corpus(folder: Path, groups: bool = True) -> dict[str, np.ndarray]:
-    """40 clips of two labels in tmp/data; c00 and c05, of two groups, sound alike."""
+    """40 clips of two labels in tmp/data; c00 and c05, of two groups, are copies."""
     rng = np.random.default_rng(1)
     prints = {f"c{i:02d}": rng.integers(1, 2**32, 100, dtype=np.uint32) for i in range(40)}
     prints["c05"] = prints["c00"] ^ (rng.random(100) < 0.3).astype(np.uint32)
@@ -133,32 +137,47 @@ def write_corpus(folder: Path, groups: bool = True) -> dict[str, np.ndarray]:
             "part": "",
         }
     ).to_csv(folder / "data/clips.csv", index=False)
-    table = pd.DataFrame({"clip": list(prints), "fingerprint": list(prints.values())})
-    table.to_parquet(folder / "data/fingerprints.parquet")
+    table = pa.table({"clip": list(prints), "fingerprint": list(prints.values())})
+    about = {"frames_per_second": str(FRAMES_PER_SECOND)}
+    pq.write_table(table.replace_schema_metadata(about), folder / "data/fingerprints.parquet")
     shutil.copy(ROOT / "params.yaml", folder)
     return prints
 
 
 def test_prepare_writes_the_split_and_its_audit(in_tmp, capsys):
     write_corpus(in_tmp)
-    prepare.main()
+    prepare.main(params.load())
     rows = list(csv.DictReader((in_tmp / "data/split.csv").open()))
     assert [row["clip"] for row in rows] == sorted(row["clip"] for row in rows)
     assert {row["split"] for row in rows} == {"train", "validation", "test"}
-    parts = {row["clip"]: row["split"] for row in rows}
-    assert parts["c00"] == parts["c05"]
+    splits = {row["clip"]: row["split"] for row in rows}
+    assert splits["c00"] == splits["c05"]
     report = json.loads((in_tmp / "metrics/split.json").read_text())
     assert report["protocol"] == "grouped"
     assert report["same_recording"] == ["c00, c05: 1 of 100 bits differ over 4.6 s, +0.00 s apart"]
     assert "split.protocol=grouped, split.fold=0" in capsys.readouterr().out
     before = (in_tmp / "data/split.csv").read_bytes()
-    prepare.main()
+    prepare.main(params.load())
     assert (in_tmp / "data/split.csv").read_bytes() == before
 
 
-def test_prepare_warns_of_the_course_split(in_tmp, capsys):
+def test_recordings_are_compared_unless_turned_off(in_tmp):
+    write_corpus(in_tmp, groups=False)
+    text = (in_tmp / "params.yaml").read_text()
+    prepare.main(params.load())
+    report = json.loads((in_tmp / "metrics/split.json").read_text())
+    assert len(report["same_recording"]) == 1
+    assert "near_identical" in report["leaks"]["test"]
+    (in_tmp / "params.yaml").write_text(text.replace("recordings: true", "recordings: false"))
+    prepare.main(params.load())
+    report = json.loads((in_tmp / "metrics/split.json").read_text())
+    assert report["same_recording"] == []
+    assert "near_identical" not in report["leaks"]["test"]  # not 0: nobody has looked
+
+
+def test_prepare_warns_about_the_course_split(in_tmp, capsys):
     write_corpus(in_tmp)
     text = (in_tmp / "params.yaml").read_text()
     (in_tmp / "params.yaml").write_text(text.replace("protocol: auto", "protocol: course"))
-    prepare.main()
+    prepare.main(params.load())
     assert "warning: " in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Splits: nothing on two sides, every label in every part or a clear error, the same every time."""
+"""Splits: nothing in two splits, every label in each or a clear error, the same every time."""
 
 import random
 from collections import Counter, defaultdict
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from genrepro.core.errors import PipelineError
 from genrepro.splits.balance import balanced_folds
-from genrepro.splits.clips import PARTS, Clip, read_clips, to_csv
+from genrepro.splits.clips import SPLITS, Clip, read_clips, to_csv
 from genrepro.splits.protocols import resolve, split
 
 LABELS = ("blues", "jazz", "métal", "rock")
@@ -60,11 +60,11 @@ def cut(clips, protocol="auto", **changes) -> dict[str, str]:
     return split(clips, protocol, **options)
 
 
-def part_of(parts: dict[str, str]) -> dict[str, set[str]]:
-    sides = defaultdict(set)
-    for clip, part in parts.items():
-        sides[part].add(clip)
-    return sides
+def by_split(splits: dict[str, str]) -> dict[str, set[str]]:
+    found = defaultdict(set)
+    for clip, name in splits.items():
+        found[name].add(clip)
+    return found
 
 
 @bounded
@@ -80,34 +80,34 @@ def test_a_split_is_whole_clean_and_repeatable(clips, protocol, folds, seed, val
     options = {"folds": folds, "seed": seed, "validation": validation, "fold": folds - 1}
     same = [(clips[0].clip, clips[-1].clip)]
     try:
-        parts = cut(clips, protocol, same=same, **options)
+        splits = cut(clips, protocol, same=same, **options)
     except PipelineError as error:
         assert any(repr(label) in str(error) for label in LABELS) or "label(s)" in str(error)
         assume(False)
-    assert list(parts) == sorted(clip.clip for clip in clips)
-    assert {(clip.label, parts[clip.clip]) for clip in clips} == {
-        (clip.label, part) for clip in clips for part in PARTS
+    assert list(splits) == sorted(clip.clip for clip in clips)
+    assert {(clip.label, splits[clip.clip]) for clip in clips} == {
+        (clip.label, name) for clip in clips for name in SPLITS
     }
     if protocol == "grouped":
         for fact in (lambda clip: clip.group, lambda clip: clip.sha256):
-            sides = defaultdict(set)
+            found = defaultdict(set)
             for clip in clips:
-                sides[fact(clip)].add(parts[clip.clip])
-            assert all(len(found) == 1 for value, found in sides.items() if value)
-        assert parts[clips[0].clip] == parts[clips[-1].clip]
+                found[fact(clip)].add(splits[clip.clip])
+            assert all(len(names) == 1 for value, names in found.items() if value)
+        assert splits[clips[0].clip] == splits[clips[-1].clip]
     shuffled = list(clips)
     shuffle.shuffle(shuffled)
-    assert cut(shuffled, protocol, same=same, **options) == parts
+    assert cut(shuffled, protocol, same=same, **options) == splits
 
 
 @bounded
 @given(clips=corpora(), folds=st.integers(2, 8), seed=st.integers(0, 2**32 - 1))
 def test_folds_partition_the_clips_and_spread_each_label(clips, folds, seed):
-    dealt = balanced_folds([(clip,) for clip in clips], folds, seed)
-    names = [clip.clip for fold in dealt for unit in fold for clip in unit]
+    assigned = balanced_folds([(clip,) for clip in clips], folds, seed)
+    names = [clip.clip for fold in assigned for unit in fold for clip in unit]
     assert sorted(names) == sorted(clip.clip for clip in clips)
     for label in LABELS:
-        counts = [sum(unit[0].label == label for unit in fold) for fold in dealt]
+        counts = [sum(unit[0].label == label for unit in fold) for fold in assigned]
         assert max(counts) - min(counts) <= 1
 
 
@@ -117,17 +117,17 @@ def test_each_clip_is_tested_in_exactly_one_fold(protocol):
     tested = Counter(
         clip
         for fold in range(5)
-        for clip, part in cut(clips, protocol, folds=5, fold=fold).items()
-        if part == "test"
+        for clip, name in cut(clips, protocol, folds=5, fold=fold).items()
+        if name == "test"
     )
     assert tested == Counter(clip.clip for clip in clips)
 
 
 def test_the_split_of_a_seed_never_changes():
-    """Written down once: another platform or library version must give the same."""
-    parts = cut(plain(24), "stratified")
-    assert sorted(part_of(parts)["test"]) == GOLDEN_TEST
-    assert sorted(part_of(parts)["validation"]) == GOLDEN_VALIDATION
+    """Recorded once: every platform and library version must give the same."""
+    splits = cut(plain(24), "stratified")
+    assert sorted(by_split(splits)["test"]) == GOLDEN_TEST
+    assert sorted(by_split(splits)["validation"]) == GOLDEN_VALIDATION
 
 
 def test_another_seed_gives_another_split():
@@ -135,7 +135,7 @@ def test_another_seed_gives_another_split():
     assert len({tuple(cut(clips, seed=seed).values()) for seed in range(5)}) == 5
 
 
-def test_auto_is_grouped_where_a_group_is_known():
+def test_auto_is_grouped_if_any_group_is_known():
     assert resolve("auto", plain(8)) == "stratified"
     assert resolve("auto", plain(8, clips_per_group=2)) == "grouped"
     assert resolve("course", plain(8, clips_per_group=2)) == "course"
@@ -146,27 +146,29 @@ def test_the_course_split_is_that_of_datasets():
 
     clips = [Clip(f"{LABELS[i // 250]}.{i:05d}", LABELS[i // 250]) for i in range(999)]
     random.Random(0).shuffle(clips)
-    parts = cut(clips, "course", seed=7)  # the course's seed is 42, whatever ours is
+    splits = cut(clips, "course", seed=7)  # the course's seed is 42, whatever ours is
     ordered = Dataset.from_dict({"clip": sorted(clip.clip for clip in clips)})
     theirs = ordered.train_test_split(seed=42, shuffle=True, test_size=0.1)
-    assert part_of(parts)["test"] == set(theirs["test"]["clip"])
-    assert part_of(parts)["train"] | part_of(parts)["validation"] == set(theirs["train"]["clip"])
-    assert len(part_of(parts)["test"]) == 100
+    assert by_split(splits)["test"] == set(theirs["test"]["clip"])
+    assert by_split(splits)["train"] | by_split(splits)["validation"] == set(
+        theirs["train"]["clip"]
+    )
+    assert len(by_split(splits)["test"]) == 100
 
 
-def test_published_parts_are_kept_and_clips_without_one_left_out():
-    clips = [clip._replace(part=PARTS[i // 4 % 3]) for i, clip in enumerate(plain(48))]
+def test_a_published_split_is_kept_and_clips_outside_it_are_left_out():
+    clips = [clip._replace(part=SPLITS[i // 4 % 3]) for i, clip in enumerate(plain(48))]
     clips[5] = clips[5]._replace(part="")
-    parts = cut(clips, "published")
-    assert parts == {clip.clip: clip.part for clip in clips if clip.part}
+    splits = cut(clips, "published")
+    assert splits == {clip.clip: clip.part for clip in clips if clip.part}
 
 
-def test_published_without_validation_cuts_one_from_train_by_group():
+def test_a_missing_validation_split_is_taken_from_training_by_group():
     clips = plain(96, clips_per_group=2)
     clips = [c._replace(part="test" if c.group.endswith("0") else "train") for c in clips]
-    parts = cut(clips, "published")
-    assert part_of(parts)["test"] == {clip.clip for clip in clips if clip.part == "test"}
-    validation = part_of(parts)["validation"]
+    splits = cut(clips, "published")
+    assert by_split(splits)["test"] == {clip.clip for clip in clips if clip.part == "test"}
+    validation = by_split(splits)["validation"]
     groups = {clip.group for clip in clips if clip.clip in validation}
     assert validation and validation == {clip.clip for clip in clips if clip.group in groups}
 
@@ -174,8 +176,8 @@ def test_published_without_validation_cuts_one_from_train_by_group():
 def test_published_folds_are_numbered_by_name():
     clips = [clip._replace(part=str(1 + i // 4 % 12)) for i, clip in enumerate(plain(144))]
     for fold, name in ((0, "1"), (1, "2"), (11, "12")):
-        parts = cut(clips, "published", fold=fold)
-        assert part_of(parts)["test"] == {clip.clip for clip in clips if clip.part == name}
+        splits = cut(clips, "published", fold=fold)
+        assert by_split(splits)["test"] == {clip.clip for clip in clips if clip.part == name}
     with pytest.raises(PipelineError, match="0 to 11, not 12"):
         cut(clips, "published", fold=12)
 
@@ -183,9 +185,9 @@ def test_published_folds_are_numbered_by_name():
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        (["", ""], "carries no split"),
-        (["train", "validation"], "publishes no test part"),
-        (["train", "3"], "mixes parts"),
+        (["", ""], "comes without a split"),
+        (["train", "validation"], "publishes no test split"),
+        (["train", "3"], "mixes splits"),
         (["3", "3"], "publishes 1 fold"),
     ],
 )
@@ -200,9 +202,9 @@ def test_one_label_is_refused():
         cut(plain(24, labels=1))
 
 
-def test_too_few_clips_of_a_label_are_named_with_what_to_do():
+def test_a_label_with_too_few_clips_is_named_with_what_to_do():
     clips = [*plain(40, labels=2), Clip("rock.a", "rock"), Clip("rock.b", "rock")]
-    with pytest.raises(PipelineError, match=r"'rock'.*has 2 clip\(s\).*leave its folder out"):
+    with pytest.raises(PipelineError, match=r"'rock'.*has 2 clip\(s\).*remove the label"):
         cut(clips)
     clips = [*plain(40, labels=2), *(Clip(f"rock.{i}", "rock") for i in range(5))]
     assert cut(clips, folds=10, fold=0)  # the folds that lack a label come last
@@ -210,12 +212,25 @@ def test_too_few_clips_of_a_label_are_named_with_what_to_do():
         cut(clips, folds=10, fold=9)
 
 
+def test_a_fingerprint_that_makes_the_split_impossible_is_named():
+    clips = plain(40, labels=2, clips_per_group=2)
+    blues = [clip.clip for clip in clips if clip.label == "blues"]
+    same = [(blues[0], other) for other in blues[1:]]
+    with pytest.raises(PipelineError, match=r"fingerprint takes 19 pair.*same_recordings=false"):
+        cut(clips, "grouped", same=same)
+    assert cut(clips, "grouped", same=same[:1])
+    few = [clip for clip in clips if clip.label == "blues" or clip.group.endswith("-0")]
+    with pytest.raises(PipelineError) as caught:
+        cut(few, "grouped", same=same[:1])
+    assert "fingerprint" not in str(caught.value)
+
+
 def test_one_large_group_does_not_unbalance_the_rest():
     clips = [Clip(f"a.{i:03d}", "a", "large" if i < 35 else f"a{i}") for i in range(100)]
     clips += [Clip(f"b.{i:03d}", "b", f"b{i // 2}") for i in range(100)]
     for fold in range(5):
-        parts = cut(clips, "grouped", folds=5, fold=fold, validation=0.1)
-        counts = Counter((clip.label, parts[clip.clip]) for clip in clips)
+        splits = cut(clips, "grouped", folds=5, fold=fold, validation=0.1)
+        counts = Counter((clip.label, splits[clip.clip]) for clip in clips)
         assert counts["b", "test"] == 20
         assert counts["a", "test"] in (35, 16, 17)
         assert 6 <= counts["a", "validation"] <= 9

@@ -1,4 +1,4 @@
-"""Run each stage on a full file system, then again with room: one sentence, then the same bytes.
+"""Run each stage on a full file system, then again with room: one error, then the same bytes.
 
 python -m tests.support.full_disk            # as root: it mounts a small file system in memory
 """
@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-from tests.support.torture import Torture
-from tests.support.torture_place import Differs, Place, copy_tree
+from tests.support import pipeline_repo
+from tests.support.samples import ROOT
+from tests.support.torture import PARAMS, Torture
+from tests.support.torture_place import PATIENCE, Differs, Place
 
 SIZE_MB = 400
-SHARES = (0.1, 0.6)  # of what a stage writes: so much room is left
+SHARES = (0.1, 0.6)  # of what a stage writes: the room that is left
 
 
 class NotAllowed(Exception):
@@ -45,38 +44,35 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 def prepared(folder: Path, stages: list[str]) -> Torture:
-    """A place on the small disk in which every stage up to the last of `stages` ran once."""
-    (folder / "clone").mkdir()
-    torture = Torture(Place(copy_tree(folder / "clone"), through_dvc=False), 0, stages)
+    """A place on the small disk in which every stage up to the last of `stages` has run once."""
+    clone = pipeline_repo.clone(folder / "clone", **PARAMS)
+    torture = Torture(Place(clone.path, through_dvc=False), 0, stages)
     torture.place.log = Path(tempfile.gettempdir()) / f"full-disk-{os.getpid()}.log"
     torture.undisturbed()
     return torture
 
 
 def try_full(torture: Torture, stage: str, share: float) -> str:
-    """Run a stage with too little room, then with enough; give the sentence that it ended with.
+    """Run a stage with too little room, then with enough; return the error that it ended with.
 
     Raises:
-        Differs: it ended otherwise, or left something that looks whole, or gave other bytes then.
+        Differs: it ended otherwise, or changed what was there, or gave other bytes then.
     """
     place = torture.place
     written = sum(size(place.root / path) for path in place.outputs(stage))
-    place.remove_outputs(stage)
     ballast = fill(place.root.parent / "ballast", leave=int(share * written))
     process = place.start(stage)
-    code, said = process.wait(300), place.said()
-    if code != 1 or "Traceback" in said or "the disk is full" not in said.splitlines()[-1]:
-        raise Differs(f"{stage} with a full disk ended with {code}:\n{said[-3000:]}")
-    for path in place.outputs(stage):
-        whole = torture.reference[stage][path]
-        if (place.root / path).is_file() and place.hashes(stage)[path] != whole:
-            raise Differs(f"{stage} with a full disk left a half-written {path}")
+    code, printed = process.wait(PATIENCE), place.printed()
+    if code != 1 or "Traceback" in printed or "no space left" not in printed.splitlines()[-1]:
+        raise Differs(f"{stage} with a full disk ended with {code}:\n{printed[-3000:]}")
+    if place.hashes(stage) != torture.reference[stage]:
+        raise Differs(f"{stage} with a full disk changed what was there")
     ballast.unlink()
-    place.remove_outputs(stage)  # as DVC does
+    place.remove_outputs(stage)
     place.run(stage)
     if place.hashes(stage) != torture.reference[stage]:
         raise Differs(f"{stage}, after a full disk, gave other bytes")
-    return said.splitlines()[-1]
+    return printed.splitlines()[-1]
 
 
 def size(path: Path) -> int:
@@ -85,7 +81,7 @@ def size(path: Path) -> int:
 
 
 def fill(path: Path, leave: int) -> Path:
-    """Write a file that leaves so many bytes of its file system free."""
+    """Write a file that leaves `leave` bytes of its file system free."""
     free = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize
     with path.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, max(1, free - max(leave, 4096)))
@@ -94,8 +90,7 @@ def fill(path: Path, leave: int) -> Path:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder)):
-        place = Place(Path(__file__).parents[2])
-        stages = list(place.stages)
+        stages = list(Place(ROOT).stages)
         torture = prepared(Path(folder), stages)
         for stage in stages:
             for share in SHARES:

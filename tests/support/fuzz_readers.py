@@ -1,7 +1,7 @@
-"""The readers of foreign bytes, each with sound files for `fuzz` to damage.
+"""The readers of foreign bytes, each with intact files for `fuzz` to damage.
 
-A function yields sound contents, and for each what reads them: it gives "read" or "set aside", or
-raises. Between two yields it puts back what it changed.
+A function yields intact contents, each with a reader that returns "read" or "skipped", or raises.
+Between two yields it restores what it changed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def tarball(folder: Path) -> Sources:
         (folder / "x.tar").write_bytes(content)
         shelf = Shelf(folder / "raw")
         archive.unpack(folder / "x.tar", shelf)
-        return "set aside" if shelf.skipped else "read"
+        return "skipped" if shelf.skipped else "read"
 
     sound = wav(folder)
     for mode in ("w", "w:gz", "w:bz2"):
@@ -55,7 +55,7 @@ def parquet(folder: Path) -> Sources:
     from genrepro.corpus.shelf import Shelf
 
     card = Parquet(kind="parquet", repo="a/b", revision="0" * 40, files="*.parquet")
-    parquet.hub.fetch_matching = lambda *_: folder / "hub"
+    parquet.client.fetch_matching = lambda *_: folder / "hub"
     (folder / "hub").mkdir()
 
     def read(content: bytes) -> str:
@@ -63,7 +63,7 @@ def parquet(folder: Path) -> Sources:
         (folder / "hub/x.parquet").write_bytes(content)
         shelf = Shelf(folder / "raw")
         parquet.take(card, shelf)
-        return "set aside" if shelf.skipped else "read"
+        return "skipped" if shelf.skipped else "read"
 
     audio = [{"bytes": wav(folder), "path": f"{n}.wav"} for n in range(6)]
     table = pa.table({"audio": audio, "label": ["a", "b"] * 3})
@@ -89,7 +89,7 @@ def audio(folder: Path) -> Sources:
             path.write_bytes(content)
             with contextlib.suppress(AudioFault):
                 decode(path, 30.0)
-            return "set aside" if isinstance(inspect_clip(path), str) else "read"
+            return "skipped" if isinstance(inspect_clip(path), str) else "read"
 
         yield path.read_bytes(), read
 

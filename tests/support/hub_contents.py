@@ -1,4 +1,4 @@
-"""What the loopback Hub holds: a small GTZAN, a keyword corpus, DistilHuBERT, and worse."""
+"""What the loopback Hub holds: a small GTZAN, a keyword corpus, DistilHuBERT, and faulty ones."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ RATE = 22_050
 GTZAN = "d2146561ecc7df707d9e6b8318885fe6a39668a2"
 DISTILHUBERT = "fa87d96265d6b7af66e112faff6ff44df419cec9"
 WORDS = "5" * 40
+CLOSED = "d" * 40
 
 DISTILHUBERT_CONFIG = {
     "architectures": ["HubertModel"],
@@ -126,6 +127,14 @@ def distilhubert_weights() -> bytes:
     return save(model.state_dict(), metadata={"format": "pt"})
 
 
+def pickled_weights() -> bytes:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save({"x": torch.ones(3)}, buffer)
+    return buffer.getvalue()
+
+
 def model_files(weights: bytes) -> dict[str, bytes]:
     return {
         "config.json": json.dumps(DISTILHUBERT_CONFIG).encode(),
@@ -145,7 +154,7 @@ def words_readme() -> bytes:
 
 
 def fill(hub: LoopbackHub) -> None:
-    """Give the Hub its repositories; `fails/<how>` and `someone/<what is wrong>` among them."""
+    """Add the repositories, `fails/<how>` and `someone/<what is special>` among them."""
     weights = distilhubert_weights()
     tarball = {"data/genres.tar.gz": gtzan_tarball(), "gtzan.py": b"raise SystemExit('code')"}
     hub.add("models", "ntu-spml/distilhubert", model_files(weights), DISTILHUBERT)
@@ -166,5 +175,10 @@ def fill(hub: LoopbackHub) -> None:
     hub.add("models", "someone/pickled", pickled, "a" * 40)
     torn = model_files(small) | {"model.safetensors": b"\xff" * 20_000}
     hub.add("models", "someone/torn", torn, "b" * 40)
+    for name in ("private", "gated"):
+        hub.add("models", f"someone/{name}", pickled, CLOSED)
+        hub.add("datasets", f"someone/{name}", words, CLOSED)
+    hub.add("models", "someone/xet", model_files(small), CLOSED)
+    hub.xet.add("someone/xet")
     text = model_files(small) | {"preprocessor_config.json": b"{}"}
     hub.add("models", "someone/text", text, "c" * 40)

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.support.samples import ROOT
+
 TOKEN = "hf_PlantedInTheEnvironment"
 
 
 def environment(place: Path, endpoint: str, **more: str) -> dict[str, str]:
-    """With the Hub at `endpoint`, a cache of its own, a second's patience and a planted token."""
+    """Variables with the Hub at `endpoint`, its own cache, short timeouts and a planted token."""
     given = {
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(place / "hf"),

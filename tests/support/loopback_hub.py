@@ -1,6 +1,6 @@
-"""A Hub on this machine: as much of its protocol as huggingface_hub and datasets ask for.
+"""A Hub on this machine: as much of its protocol as huggingface_hub and datasets use.
 
-Repositories are dicts of files at one commit. Large files are answered as the real Hub does: a
+Repositories are dicts of files at one commit. Large files are served as the real Hub does: by a
 redirect to another host, with the file's SHA-256 and size in headers. A repository named
 `fails/<how>` fails on purpose; see `FAILURES`.
 """
@@ -15,20 +15,20 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+OWNER = "hf_MayReadWhatIsClosed"  # a token
 LARGE = 10_000  # bytes; above, a file is in large-file storage
 PIECE = 1_000_000  # bytes of a body that are sent at once
 FAILURES = {
-    "401": "asks for a login, as the Hub does where a repository is private or is not",
+    "401": "refuses the token",
     "403": "forbids",
     "404": "not found",
     "429": "asks to wait for an hour",
     "429-once": "asks to wait for a second, once, then answers",
     "500": "answers with an error of its own",
     "500-once": "does so once, then answers",
-    "gated": "asks to accept terms",
     "hang": "does not answer",
     "cut": "sends half of each large file, and no more",
-    "cut-once": "does so the first time, then goes on where it stopped",
+    "cut-once": "does so the first time, then resumes where it stopped",
     "wrong": "sends other bytes than its checksum says, as many of them",
     "not-a-hub": "answers with a web page",
 }
@@ -37,10 +37,11 @@ FAILURES = {
 class LoopbackHub:
     """Serves until `close`; `url` is for HF_ENDPOINT.
 
-    `asked` counts requests by method and path, `tokens` holds what came as authorization, by the
-    name of the host that it came to, `ranges` what was asked for of large files, and `sent` counts
-    the bytes of their bodies. With `hold_after`, a body pauses after so many bytes. Large files of
-    the repositories in `xet` also say where Xet has them, though nobody answers there.
+    `asked` counts requests by method and path, `tokens` holds each authorization header with the
+    name of the host that it was sent to, `ranges` the ranges requested of large files, and `sent`
+    counts the bytes of their bodies. With `hold_after`, a body pauses after so many bytes. Large
+    files of the repositories in `xet` also name an address for Xet, where nobody answers. Only the
+    token OWNER can read repositories named `…/private` or `…/gated`.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class LoopbackHub:
         self.sent = 0
         self.hold_after: int | None = None
         self.xet: set[str] = set()
+        self.xet_url = "http://127.0.0.1:9"
         self.released = threading.Event()  # lets hanging requests go
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -94,6 +96,11 @@ class _Handler(BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if parts[0] == "cdn":
             self._send_blob(parts[1], "/".join(parts[2:]))
+        elif parts[0] == "xet":
+            access = {"Cas-Url": self.hub.xet_url, "Access-Token": "x", "Token-Expiration": 2**40}
+            self._send(200, b"", {f"X-Xet-{name}": str(value) for name, value in access.items()})
+        elif parts[0] == "api" and len(parts) < 4:
+            self._error(404, "", "not of a repository")
         elif parts[0] == "api":
             kind, owner, name, *rest = parts[1:]
             self._api(kind, f"{owner}/{name}", rest)
@@ -106,7 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
         """The commit and files of a repository, or an answer sent and None."""
         if self._fails(repo):
             return None
-        if (kind, repo) not in self.hub.repos:
+        stranger = self.headers.get("authorization") != f"Bearer {OWNER}"
+        if (kind, repo) not in self.hub.repos or (repo.endswith("/private") and stranger):
             # The real Hub answers 401 to somebody without a login, so as not to say what exists.
             self._error(401, "RepoNotFound", "Invalid username or password.")
             return None
@@ -140,6 +148,9 @@ class _Handler(BaseHTTPRequestHandler):
         revision, name = rest[1], "/".join(rest[2:])
         if not (found := self._found(kind, repo, revision)):
             return
+        if repo.endswith("/gated") and self.headers.get("authorization") != f"Bearer {OWNER}":
+            self._error(403, "GatedRepo", "Access to this repository is restricted.")
+            return
         commit, files = found
         if name not in files:
             headers = {"X-Repo-Commit": commit}
@@ -158,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Location": f"http://localhost:{self.hub.port}/cdn/{sha256}-{repo}?Signature=secret",
         }
         if repo in self.hub.xet:
-            headers |= {"X-Xet-Hash": sha256, "X-Xet-Refresh-Route": f"{self.hub.url}/no/such/xet"}
+            headers |= {"X-Xet-Hash": sha256, "X-Xet-Refresh-Route": f"{self.hub.url}/xet"}
         self._send(302, b"", headers)
 
     def _send_blob(self, owner_key: str, name: str) -> None:
@@ -174,6 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
         if first:
             headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
         times = self.hub.asked[f"GET /cdn/{owner_key}/{name}"]
+        if how == "cut" and first:
+            content = content[: first + 1]  # of which half is nothing
         cut = how == "cut" or (how == "cut-once" and times == 1)
         self._send(206 if first else 200, content[first:], headers, cut)
 
@@ -190,8 +203,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif how == "not-a-hub":
             self._send(200, b"<html>Log in to this hotel's network</html>", {})
-        elif how == "gated":
-            self._error(403, "GatedRepo", "Access to this repository is restricted.")
         else:
             wait = {"429": "3600", "429-once": "1"}.get(how)
             status = int(how.removesuffix("-once"))

@@ -1,4 +1,4 @@
-"""A Hub on this machine that takes models: what huggingface_hub asks of it to make and fill one.
+"""A Hub on this machine that accepts models: what huggingface_hub needs to create and fill one.
 
 Follows https://huggingface.co/docs/hub/api and Git LFS' batch API. A commit is all or nothing.
 """
@@ -25,9 +25,9 @@ SHA = "0" * 40
 class LoopbackPublish:
     """Serves until `close`; `url` is for HF_ENDPOINT.
 
-    `files` and `private` hold each repository, `cards` what came to be validated, `asked` counts
-    requests by step. `cut[step]` is how many requests of a step break off without an answer. With
-    `xet`, a folder, large files go there by hf_xet, and `files` holds their SHA-256 instead.
+    `files` and `private` hold each repository, `cards` the cards sent for validation, and `asked`
+    counts requests by step. `cut[step]` is how many requests of a step get no answer. With `xet`, a
+    folder, hf_xet puts large files there, and `files` holds their SHA-256 instead.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     @staticmethod
     def _step(parts: list[str]) -> tuple[str, str]:
-        """What is asked, and of which repository (or which blob)."""
+        """The step that a request is for, and its repository (or blob)."""
         match parts:
             case ["whoami-v2"]:
                 return "whoami", ""
@@ -121,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"type": "user", "name": USER, "orgs": [], "auth": {}})
 
     def _validate(self, repo: str, body: bytes) -> None:
-        """The rules of https://huggingface.co/docs/hub/model-cards that a card here can break."""
+        """Check the rules of https://huggingface.co/docs/hub/model-cards that a card can break."""
         card = json.loads(body)["content"]
         self.hub.cards.append(card)
         problems = problems_of(card)
@@ -175,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({})
 
     def _xet(self, repo: str, body: bytes) -> None:
-        """Where hf_xet is to put large files; "local" has it write a store on this disk itself."""
+        """Tell hf_xet where to put large files; "local://" is a folder on this disk."""
         if self.hub.xet is None:
             return self._error(404, "no Xet here")
         self._json({"casUrl": f"local://{self.hub.xet}", "accessToken": "x", "exp": 2**40})

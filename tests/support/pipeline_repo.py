@@ -23,7 +23,7 @@ PITCHES = {"low": 110.0, "middle": 440.0, "high": 1760.0}
 CORPUS = "tones"
 STAGES = ["fetch_data", "fetch_model", "prepare", "encode", "train", "evaluate", "export"]
 WORKERS = {"GENREPRO_WORKERS": "2"}
-MADE = ("dvc.lock", "metrics", "data", "models", "export")  # by another corpus than the tones
+RESULTS = ("dvc.lock", "metrics", "data", "models", "export")  # of another corpus
 SMALL = {
     "data.corpus": CORPUS,
     "model.id": "backbones/tiny-ast",
@@ -62,12 +62,12 @@ class Clone:
 
     def start(self, log: Path, *command: str) -> subprocess.Popen[bytes]:
         """Start a command here, in a process group of its own; what it prints goes to `log`."""
-        with log.open("wb") as said:
+        with log.open("wb") as printed:
             return subprocess.Popen(
                 command,
                 cwd=self.path,
                 env=self.environment(),
-                stdout=said,
+                stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -103,7 +103,7 @@ class Clone:
         return [stage for stage in STAGES if stage in status]
 
     def queue(self) -> list[str]:
-        """What each queued experiment has come to: Queued, Running, Failed or Success."""
+        """The status of each queued experiment: Queued, Running, Failed or Success."""
         with Repo(str(self.path)) as repo:
             return [task["status"] for task in repo.experiments.celery_queue.status()]
 
@@ -112,12 +112,13 @@ class Clone:
         return Clone(target, dict(self.env))
 
 
-def hashes(lock: str) -> dict[str, str]:
-    """Path -> hash of all that a dvc.lock has, but for measured seconds."""
+def hashes(lock: str, *only: str) -> dict[str, str]:
+    """Path -> hash of every output in a dvc.lock, or of some stages, except metrics/speed."""
+    stages = yaml.safe_load(lock)["stages"]
     return {
         out["path"]: out["md5"]
-        for stage in yaml.safe_load(lock)["stages"].values()
-        for out in stage["outs"]
+        for name in only or stages
+        for out in stages[name]["outs"]
         if not out["path"].startswith("metrics/speed/")
     }
 
@@ -139,8 +140,8 @@ def tones(folder: Path) -> None:
             soundfile.write(folder / label / f"{label}.{number:02d}.wav", wave, RATE)
 
 
-def clone(target: Path, **params: object) -> Clone:
-    """A repository of its own with this working copy's files, the tones and one commit."""
+def working_copy(target: Path) -> Clone:
+    """A new repository with this working copy's files, without results, and one commit."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -150,34 +151,41 @@ def clone(target: Path, **params: object) -> Clone:
     )
     for name in filter(None, listed.stdout.split("\0")):
         source = ROOT / name
-        if name.split("/")[0] not in MADE and source.is_file():
+        if name.split("/")[0] not in RESULTS and source.is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target / name)
-    tones(target / CORPUS)
     made = Clone(target)
-    made.set(**SMALL | params)
     made.git("init", "--quiet", "--initial-branch", "main")
     made.git("config", "user.name", "A. Tester")
     made.git("config", "user.email", "tester@example.org")
-    made.commit("The repository, with tones")
+    made.commit("The repository")
+    return made
+
+
+def clone(target: Path, **params: object) -> Clone:
+    """A working copy with a corpus of tones and small parameters, committed."""
+    made = working_copy(target)
+    tones(target / CORPUS)
+    made.set(**SMALL | params)
+    made.commit("Tones")
     return made
 
 
 def reproduced(factory: pytest.TempPathFactory) -> Clone:
     """A clone after `dvc repro`, with its results committed: made once for all test processes.
 
-    To look at; what changes it takes a `copy`.
+    Only to read from; a test that changes it takes a `copy`.
     """
     home = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        home = home.parent  # the processes' folders lie in it
+        home = home.parent  # which holds the folders of all processes
     home = home / "reproduced"
     with FileLock(f"{home}.lock"):
         done = Clone(home / "repo", WORKERS)
-        if not (home / "said").exists():
+        if not (home / "log").exists():
             made = clone(done.path)
             made.env = WORKERS
-            said = made.dvc("repro")
-            made.commit("What dvc repro made of it")
-            (home / "said").write_text(said)
+            printed = made.dvc("repro")
+            made.commit("The results of dvc repro")
+            (home / "log").write_text(printed)
         return done

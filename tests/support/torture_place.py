@@ -1,4 +1,4 @@
-"""A copy of this working tree with a corpus of tones, whose stages are run, killed and compared."""
+"""A copy of this repository in which stages are run and killed, and their outputs compared."""
 
 from __future__ import annotations
 
@@ -7,60 +7,21 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import soundfile
 import yaml
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from voluptuous import Invalid
 
-ROOT = Path(__file__).parents[2]
-RATE = 16_000
-PITCHES = {"low": 220.0, "middle": 880.0, "high": 3520.0}
-SMALL = {"data": {"corpus": "corpora/tones"}, "train": {"epochs": 4}}
+from tests.support.pipeline_repo import Clone
+
+NOTHING = "nothing"
 PATIENCE = 600  # seconds for one stage, however loaded the machine is
 
 
 class Differs(Exception):
     """A run after a kill failed, or gave other bytes than the undisturbed one."""
-
-
-def copy_tree(target: Path) -> Path:
-    """Copy what Git tracks or would, as it is in the working tree, into a repository of its own."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    ).stdout.decode()
-    for name in filter(None, listed.split("\0")):
-        made = name == "dvc.lock" or name.startswith(("metrics/", "data/"))
-        if (ROOT / name).is_file() and not made:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target / name)
-    write_corpus(target / "corpora/tones")
-    params = yaml.safe_load((target / "params.yaml").read_text())
-    for section, values in SMALL.items():
-        params[section] |= values
-    (target / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        subprocess.run([*git, *command], cwd=target, check=True)
-    return target
-
-
-def write_corpus(folder: Path, clips: int = 12, seconds: float = 1.0) -> None:
-    """Three labels by pitch: <label>/<label>.NN.wav."""
-    for label, pitch in PITCHES.items():
-        (folder / label).mkdir(parents=True)
-        for number in range(clips):
-            time_axis = np.arange(round(seconds * RATE)) / RATE
-            noise = np.random.default_rng(number).normal(0, 0.02, len(time_axis))
-            wave = 0.4 * np.sin(2 * np.pi * pitch * (1 + number / 50) * time_axis) + noise
-            soundfile.write(folder / label / f"{label}.{number:02d}.wav", wave, RATE)
 
 
 class Place:
@@ -78,25 +39,16 @@ class Place:
         paths = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
         return [path for path in paths if not path.startswith("metrics/speed/")]
 
-    def start(self, stage: str, **environment: str) -> subprocess.Popen:
+    def start(self, stage: str) -> subprocess.Popen:
         """Start a stage in a process group of its own; what it prints goes to `self.log`."""
-        given = {"HF_HUB_OFFLINE": "1", "DVC_NO_ANALYTICS": "1"} | environment
-        with self.log.open("wb") as log:
-            return subprocess.Popen(
-                self._command(stage),
-                cwd=self.root,
-                env=os.environ | given,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        return Clone(self.root).start(self.log, *self._command(stage))
 
-    def said(self) -> str:
+    def printed(self) -> str:
         return self.log.read_text(errors="replace")
 
     def wait_for(self, words: str, process: subprocess.Popen) -> None:
         """Wait until the stage has printed `words`, or has ended."""
-        while process.poll() is None and words not in self.said():
+        while process.poll() is None and words not in self.printed():
             time.sleep(0.005)
 
     def run(self, stage: str, kill_after: float | None = None) -> float | None:
@@ -112,7 +64,7 @@ class Place:
         self.lock = lock.read_text() if lock.exists() else ""
         process = self.start(stage)
         if self.through_dvc:
-            self.wait_for(f"> python -m stages.{stage}\n", process)
+            self.wait_for(f"> python -m stages {stage}\n", process)
         start = time.perf_counter()
         try:
             process.wait(PATIENCE if kill_after is None else kill_after)
@@ -123,16 +75,16 @@ class Place:
                 raise Differs(f"{stage} did not end in {PATIENCE} s") from None
             return None
         if process.returncode:
-            raise Differs(f"{stage} ended with {process.returncode}:\n{self.said()[-3000:]}")
+            raise Differs(f"{stage} ended with {process.returncode}:\n{self.printed()[-3000:]}")
         return time.perf_counter() - start
 
     def _command(self, stage: str) -> list[str]:
         if self.through_dvc:
-            return [sys.executable, "-m", "dvc", "repro", "--no-run-cache", "-s", stage]
-        return [sys.executable, "-m", f"stages.{stage}"]
+            return ["dvc", "repro", "--no-run-cache", "-s", stage]
+        return ["python", "-m", "stages", stage]
 
     def put_back(self, stage: str, keep_outputs: bool) -> None:
-        """As if `stage` had never run; its outputs may lie about, for DVC to delete."""
+        """As if `stage` had never run; what it wrote may still be there."""
         if self.through_dvc:
             lock = yaml.safe_load((self.root / "dvc.lock").read_text())
             lock["stages"].pop(stage, None)
@@ -140,8 +92,8 @@ class Place:
         if not keep_outputs:
             self.remove_outputs(stage)
 
-    def mend_lock(self) -> bool:
-        """Put dvc.lock back, as `git checkout` does, if DVC, which writes it in place, cut it."""
+    def restore_lock(self) -> bool:
+        """Restore dvc.lock, as `git restore` does, if DVC, which writes it in place, cut it."""
         lock = self.root / "dvc.lock"
         try:
             if lock.exists():
@@ -159,25 +111,29 @@ class Place:
                 path.unlink(missing_ok=True)
 
     def left_behind(self, stage: str) -> bool:
-        """Whether some of a stage's outputs, or a draft of one, or unfinished work is there."""
+        """Whether a draft of one of a stage's outputs or unfinished work is there."""
         outputs = [self.root / path for path in self.outputs(stage)]
         drafts = [path.with_name(f".{path.name}.part") for path in outputs]
         unfinished = self.root / ".resume" / stage
-        return any(path.exists() for path in outputs + drafts) or any(unfinished.rglob("*.*"))
+        return any(path.exists() for path in drafts) or any(unfinished.rglob("*.*"))
 
     def hashes(self, stage: str) -> dict[str, str]:
         """Each output: the SHA-256 of its files and names, and what dvc.lock says of it."""
-        found = {path: tree_sha256(self.root / path) for path in self.outputs(stage)}
+        found = self.on_disk(stage)
         if self.through_dvc:
             lock = yaml.safe_load((self.root / "dvc.lock").read_text())["stages"][stage]
             found |= {f"dvc.lock: {out['path']}": out["md5"] for out in lock["outs"]}
         return {key: value for key, value in found.items() if "metrics/speed/" not in key}
 
+    def on_disk(self, stage: str) -> dict[str, str]:
+        """Each output: the SHA-256 of its files and names, or NOTHING."""
+        return {path: tree_sha256(self.root / path) for path in self.outputs(stage)}
+
 
 def tree_sha256(path: Path) -> str:
     """One hash for a file or for all files of a folder with their names."""
     if not path.exists():
-        return "nothing there"
+        return NOTHING
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():

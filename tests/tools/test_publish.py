@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ MADE = {
     "export/preprocessor_config.json": b"{}",
     "export/model.safetensors": bytes(range(256)) * 500,
     "export/onnx/model.onnx": b"onnx" * 5000,
-    "export/heard.wav": b"RIFF",  # nothing puts audio there; were it there, it would stay
+    "export/clip.wav": b"RIFF",  # nothing writes audio there; if it did, it would not be sent
     "metrics/labels.json": b"{}",
     "metrics/plots/confusion.csv": b"label,predicted\n",
     "metrics/plots/mistakes.csv": b"clip,path,label,predicted,probability\n",
@@ -107,7 +108,7 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
     return errors[0]
 
 
-def test_what_is_there_is_sent_byte_for_byte_and_no_audio(hub, run_folder, publish):
+def test_the_listed_files_are_sent_byte_for_byte_and_no_audio(hub, run_folder, publish):
     done = publish(REPO, "--yes")
     assert done.returncode == 0, done.stderr
     assert f"published: {hub.url}/{REPO}" in done.stdout
@@ -142,14 +143,14 @@ def test_public_has_to_be_asked_for(hub, publish):
     assert not hub.private[REPO]
 
 
-def test_nothing_is_sent_to_somebody_who_cannot_be_asked(hub, publish):
+def test_nothing_is_sent_without_somebody_to_ask(hub, publish):
     done = publish(REPO)
     assert "add --yes" in sentence(done)
     assert "model.safetensors" in done.stdout
     assert not hub.files
 
 
-def test_a_model_of_the_demo_is_refused_unless_told_twice(hub, publish, tmp_path):
+def test_a_model_of_the_demo_needs_its_own_option(hub, publish, tmp_path):
     demo = make(tmp_path / "demo", "demo")
     assert "--demo-too" in sentence(publish(REPO, "--yes", folder=demo))
     assert "add --yes" in sentence(publish(REPO, "--demo-too", folder=demo))
@@ -161,10 +162,10 @@ def test_a_model_of_the_demo_is_refused_unless_told_twice(hub, publish, tmp_path
 @pytest.mark.parametrize(
     ("token", "repo", "said"),
     [
-        ("", REPO, "no token for the Hub is here: type `hf auth login`"),
-        ("hf_wrong", REPO, "does not know this token (HTTP 401)"),
-        (READ_ONLY, REPO, "may not write to"),
-        (TOKEN, "somebody/model", "may not write to somebody/model (HTTP 403)"),
+        ("", REPO, "there is no token for the Hub: type `hf auth login`"),
+        ("hf_wrong", REPO, "does not accept this token (HTTP 401)"),
+        (READ_ONLY, REPO, "does not let you write to"),
+        (TOKEN, "somebody/model", "does not let you write to somebody/model (HTTP 403)"),
         (TOKEN, "model", "must look like you/"),
         (TOKEN, "ada/a b", "must look like you/"),
     ],
@@ -183,19 +184,26 @@ def test_a_cut_connection_is_one_sentence_and_a_second_try_completes(hub, publis
     assert set(SENT) <= set(hub.files[REPO])
 
 
-def test_an_upload_that_is_cut_is_tried_again_by_itself(hub, publish):
+def test_an_interrupted_upload_is_retried(hub, publish):
     hub.cut["upload"] = 1
     assert publish(REPO, "--yes").returncode == 0
     assert hub.asked["upload"] == 3
 
 
+def test_a_hub_that_hangs_is_one_sentence(publish):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        done = publish(REPO, "--yes", HF_ENDPOINT=endpoint, HF_HUB_ETAG_TIMEOUT="1")
+    assert "does not answer" in sentence(done)
+
+
 def test_a_hub_that_is_not_there_is_one_sentence(hub, publish):
-    said = sentence(publish(REPO, "--yes", HF_ENDPOINT="http://127.0.0.1:9"))
-    assert "the connection to http://127.0.0.1:9 failed" in said
+    said = sentence(publish(REPO, "--yes", HF_ENDPOINT="http://ada:pw@127.0.0.1:9"))
+    assert "the Hub at http://127.0.0.1:9 cannot be reached" in said
     assert "HF_HUB_OFFLINE" in sentence(publish(REPO, "--yes", HF_HUB_OFFLINE="1"))
 
 
-def test_a_repository_that_holds_a_model_is_replaced_only_when_told(hub, run_folder, publish):
+def test_a_model_is_replaced_only_with_replace(hub, run_folder, publish):
     hub.files[REPO] = {".gitattributes": b"", "README.md": b"old", "pytorch_model.bin": b"old"}
     hub.private[REPO] = True
     assert "holds 2 files" in sentence(publish(REPO, "--yes"))
@@ -205,15 +213,15 @@ def test_a_repository_that_holds_a_model_is_replaced_only_when_told(hub, run_fol
     assert set(hub.files[REPO]) == {".gitattributes", *SENT}
 
 
-def test_a_repository_that_everybody_sees_is_not_taken_for_a_private_one(hub, publish):
+def test_a_public_repository_is_not_mistaken_for_a_private_one(hub, publish):
     hub.files[REPO], hub.private[REPO] = {".gitattributes": b""}, False
-    assert "everybody can see it" in sentence(publish(REPO, "--yes"))
+    assert "everyone can see it" in sentence(publish(REPO, "--yes"))
     assert publish(REPO, "--yes", "--public").returncode == 0
 
 
-def test_without_a_whole_run_there_is_nothing_to_publish(run_folder, publish):
+def test_an_unfinished_run_cannot_be_published(run_folder, publish):
     (run_folder / "metrics/test.json").write_text(json.dumps({"accuracy": 0.5}))
-    assert "of different runs" in sentence(publish(REPO, "--yes"))
+    assert "come from different runs" in sentence(publish(REPO, "--yes"))
     (run_folder / "export/model.safetensors").unlink()
     assert "weights is missing" in sentence(publish(REPO, "--yes"))
     shutil.rmtree(run_folder / "export")

@@ -1,13 +1,18 @@
-"""Training on tones: it learns, it is the same recipe at any micro-batch, and it goes on."""
+"""Training on tones: it learns, is the same recipe at any batch size, and resumes exactly."""
 
+import contextlib
 import csv
+import json
+import os
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from dvclive import Live
+from torch.utils.data import DataLoader
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import load
@@ -17,7 +22,8 @@ from genrepro.encoding.store import Encoded, write_index, write_shard
 from genrepro.model import backbone, device
 from genrepro.model.inference import segment_logits
 from genrepro.training import fine_tune, frozen
-from genrepro.training.data import Collator
+from genrepro.training.callbacks import Checkpoints
+from genrepro.training.data import Collator, Prefetcher, Sample
 from genrepro.training.trainer import ClipTrainer
 from tests.support.samples import RATE, ROOT, tiny_backbone, tone
 
@@ -30,15 +36,16 @@ def made(tmp_path_factory):
     return corpus("ast", tmp_path_factory.mktemp("made"))
 
 
-def corpus(kind: str, folder: Path):
+def corpus(kind: str, folder: Path, seconds=(0.6,)):
     """An encoded corpus of 36 tones with its split and backbone."""
     extractor = adapt(
-        load_extractor(tiny_backbone(kind, folder)), PARAMS.encode, longest_seconds=0.6
+        load_extractor(tiny_backbone(kind, folder)), PARAMS.encode, longest_seconds=max(seconds)
     )
     rows, split = [], []
     for label, pitch in PITCHES.items():
         for number in range(12):
-            wave = tone(pitch * (1 + number / 50), 0.6, seed=number)
+            length = seconds[number % len(seconds)]
+            wave = tone(pitch * (1 + number / 50), length, seed=number)
             clip = f"{label}.{number:02d}"
             rows += [(clip, n, one) for n, one in enumerate(extract_segments(extractor, wave))]
             part = "test" if number == 0 else "validation" if number < 4 else "train"
@@ -54,12 +61,13 @@ def corpus(kind: str, folder: Path):
 def train(made, where, epochs=4, rate=3e-3, stop_after=None, **changed):
     folder, extractor = made
     recipe = PARAMS.train.model_copy(update={"epochs": epochs, "device": "cpu", **changed})
+    device.set_up(recipe)
     encoded = Encoded.open(folder)
     parts, labels = read_parts(folder / "split.csv", encoded)
     model, _ = backbone.build(folder, labels, extractor, recipe, 42)
     live = Live(str(where / "curves"), dvcyaml=None, save_dvc_exp=False)
     where.mkdir(exist_ok=True)
-    with frozen.cached_outputs(model, encoded, parts, recipe, where / "front") as segments:
+    with frozen.cached_outputs(model, encoded, parts, recipe, where / "frozen") as segments:
         outcome = fine_tune.fine_tune(
             model, segments, recipe, rate, 42, where / "checkpoints", live
         )
@@ -68,7 +76,7 @@ def train(made, where, epochs=4, rate=3e-3, stop_after=None, **changed):
 
 
 def weights(model) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    return torch.cat([parameter.detach().flatten().cpu() for parameter in model.parameters()])
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +91,7 @@ def test_it_learns_pitch(uninterrupted):
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_the_model_that_is_left_is_that_of_the_epoch_to_keep(made, tmp_path, keep):
+def test_the_model_afterwards_is_that_of_the_epoch_to_keep(made, tmp_path, keep):
     """The rate is so high that the last epoch is not the best."""
     model, outcome = train(made, tmp_path, rate=1.0, epochs=4, warmup=0.0, keep=keep)
     assert (outcome.kept == 4) == (keep == "last")
@@ -98,7 +106,7 @@ def test_the_model_that_is_left_is_that_of_the_epoch_to_keep(made, tmp_path, kee
     )
 
 
-def test_the_curves_have_one_step_an_epoch_and_training_beside_validation(uninterrupted):
+def test_the_curves_have_one_step_per_epoch_with_training_beside_validation(uninterrupted):
     _, _, where = uninterrupted
     for name in ("train/loss", "train/learning_rate", "validation/loss", "validation/accuracy"):
         with (where / f"curves/plots/metrics/{name}.tsv").open() as file:
@@ -115,17 +123,15 @@ def test_the_same_run_gives_the_same_bytes(made, uninterrupted, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [4, 1])
-def test_a_smaller_batch_on_the_device_is_the_same_recipe(
-    made, uninterrupted, tmp_path, batch_size
-):
+def test_a_smaller_batch_size_is_the_same_recipe(made, uninterrupted, tmp_path, batch_size):
     model, outcome = train(made, tmp_path, batch_size=batch_size)
     assert outcome.kept == uninterrupted[1].kept
     assert outcome.loss == pytest.approx(uninterrupted[1].loss, abs=1e-3)
     assert torch.allclose(weights(model), weights(uninterrupted[0]), atol=1e-3)
 
 
-@pytest.mark.parametrize("step", [1, 3, 4, 5])
-def test_stopped_by_a_signal_it_goes_on_to_the_same_bytes(
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_a_run_stopped_by_a_signal_resumes_to_the_same_bytes(
     made, uninterrupted, tmp_path, monkeypatch, step
 ):
     preempted(monkeypatch, made, tmp_path, step)
@@ -137,8 +143,8 @@ def test_stopped_by_a_signal_it_goes_on_to_the_same_bytes(
         assert curve.read_bytes() == (uninterrupted[2] / relative).read_bytes(), relative
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "computed again"])
-def test_dropout_and_dropped_layers_go_on_where_they_stopped(tmp_path, monkeypatch, checkpointing):
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "gradient checkpointing"])
+def test_dropout_and_layerdrop_resume_where_they_stopped(tmp_path, monkeypatch, checkpointing):
     made = corpus("hubert", tmp_path)
     recipe = {"epochs": 2, "gradient_checkpointing": checkpointing}
     uninterrupted, _ = train(made, tmp_path / "uninterrupted", **recipe)
@@ -151,19 +157,95 @@ def test_dropout_and_dropped_layers_go_on_where_they_stopped(tmp_path, monkeypat
 def preempted(monkeypatch, made, where, step: int, **recipe) -> None:
     """Train until SIGTERM comes at an optimizer step."""
 
-    class Preempted(fine_tune.StopOnSignal):
+    class Preempted(Checkpoints):
         def on_step_end(self, args, state, control, **kwargs):
             if state.global_step == step:
                 signal.raise_signal(signal.SIGTERM)
             return super().on_step_end(args, state, control, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "StopOnSignal", Preempted)
+        patch.setattr(fine_tune, "Checkpoints", Preempted)
         with pytest.raises(PipelineError, match="SIGTERM received"):
             train(made, where, **recipe)
 
 
-def test_a_checkpoint_that_was_cut_while_it_was_written_is_passed_over(tmp_path):
+STOPPING = {"epochs": 9, "rate": 1.0, "warmup": 0.0, "early_stopping": 2}
+
+
+@pytest.fixture(scope="module")
+def stopped_early(made, tmp_path_factory):
+    """A run of which validation ends the training before its last epoch, and its steps."""
+    where = tmp_path_factory.mktemp("stopped early")
+    model, outcome = train(made, where, **STOPPING)
+    with (where / "curves/plots/metrics/validation/loss.tsv").open() as file:
+        epochs = len(list(csv.DictReader(file, delimiter="\t")))
+    assert outcome.kept + 2 == epochs < 9
+    return model, outcome, epochs * 3
+
+
+@pytest.mark.parametrize("before_the_end", [1, 3, 5])
+def test_early_stopping_resumes_with_its_patience(
+    made, stopped_early, tmp_path, monkeypatch, before_the_end
+):
+    model, outcome, steps = stopped_early
+    preempted(monkeypatch, made, tmp_path, steps - before_the_end, **STOPPING)
+    resumed, again = train(made, tmp_path, **STOPPING)
+    assert again == outcome
+    assert torch.equal(weights(resumed), weights(model))
+
+
+def test_a_signal_in_the_last_step_lets_the_run_finish(
+    made, stopped_early, uninterrupted, tmp_path, monkeypatch
+):
+    class Late(Checkpoints):
+        last = 12
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == self.last:
+                signal.raise_signal(signal.SIGTERM)
+            return super().on_step_end(args, state, control, **kwargs)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(fine_tune, "Checkpoints", Late)
+    assert train(made, tmp_path / "whole")[1] == uninterrupted[1]
+    Late.last = stopped_early[2]
+    assert train(made, tmp_path / "early", **STOPPING)[1] == stopped_early[1]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_killed_run_resumes_from_a_checkpoint_to_the_same_bytes(
+    made, uninterrupted, tmp_path, monkeypatch, capsys
+):
+    class Killed(Checkpoints):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 8:
+                raise SystemExit  # as sudden for Python as a kill, and nothing is saved
+            return super().on_step_end(args, state, control, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(fine_tune, "Checkpoints", Killed)
+        train(made, tmp_path)
+    model, outcome = train(made, tmp_path)
+    assert "resuming from checkpoint-" in capsys.readouterr().out
+    assert outcome == uninterrupted[1]
+    assert torch.equal(weights(model), weights(uninterrupted[0]))
+
+
+def test_checkpoints_take_a_small_share_of_the_time_and_the_last_epoch_gets_none(
+    made, tmp_path, monkeypatch
+):
+    saved = []
+    monkeypatch.setattr(ClipTrainer, "_save_checkpoint", lambda *_: saved.append(len(saved)))
+    monkeypatch.setattr(Checkpoints, "SHARE", 1e9)
+    train(made, tmp_path / "cheap", keep="last")
+    assert len(saved) == 3  # of four epochs
+    saved.clear()
+    monkeypatch.setattr(Checkpoints, "SHARE", 1e-9)
+    train(made, tmp_path / "dear", keep="last")
+    assert len(saved) == 1
+
+
+def test_an_incomplete_checkpoint_is_passed_over(tmp_path):
     for step, state in ((3, "{}"), (12, "{}"), (15, '{"cut'), (18, None)):
         (tmp_path / f"checkpoint-{step}").mkdir()
         if state is not None:
@@ -172,62 +254,185 @@ def test_a_checkpoint_that_was_cut_while_it_was_written_is_passed_over(tmp_path)
     assert fine_tune.last_checkpoint(tmp_path / "none") is None
 
 
-def test_early_stopping_ends_when_validation_no_longer_improves(made, tmp_path):
-    train(made, tmp_path, epochs=9, rate=1e-12, early_stopping=2)
-    with (tmp_path / "curves/plots/metrics/validation/loss.tsv").open() as file:
-        assert len(list(csv.DictReader(file, delimiter="\t"))) < 9
-
-
-def test_epochs_that_are_as_accurate_are_told_apart_by_loss_and_never_beat_one_clip_more(
+def test_equally_accurate_epochs_are_ranked_by_loss_and_never_beat_one_more_correct_clip(
     made, tmp_path, monkeypatch
 ):
-    """Of nine clips one is missed and the others are sure; none is missed, by a little; by less."""
+    """One of nine clips is wrong and the rest are confident; all are right, narrowly, or less."""
     right = np.eye(3)[np.repeat([0, 1, 2], 3)]
-    one_missed = 9 * right
-    one_missed[0] = [0.0, 0.1, 0.0]
-    heard = [one_missed, 0.2 * right, 0.1 * right]
+    one_wrong = 9 * right
+    one_wrong[0] = [0.0, 0.1, 0.0]
+    epochs = [one_wrong, 0.2 * right, 0.1 * right]
     for order in ([0, 1, 2], [2, 1, 0]):
-        said = iter([heard[which].astype(np.float32) for which in order])
-        monkeypatch.setattr(ClipTrainer, "_validation_logits", lambda _, said=said: next(said))
+        logits = iter([epochs[which].astype(np.float32) for which in order])
+        monkeypatch.setattr(ClipTrainer, "_validation_logits", lambda _, it=logits: next(it))
         _, outcome = train(made, tmp_path / str(order), epochs=3)
         assert (outcome.kept, outcome.accuracy) == (1 + order.index(1), 1.0)
 
 
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_a_diverging_run_ends_in_that_epoch_with_what_to_try(made, tmp_path, monkeypatch, where):
+    steps = []
+
+    def diverge(self, outputs, labels, num_items_in_batch=None):
+        steps.append(len(steps))
+        return outputs.logits.sum() * float("nan" if len(steps) == 5 else 1)
+
+    if where == "training":
+        monkeypatch.setattr(ClipTrainer, "_loss", diverge)
+    else:
+        logits = iter([np.zeros((9, 3), np.float32), np.full((9, 3), np.nan, np.float32)])
+        monkeypatch.setattr(ClipTrainer, "_validation_logits", lambda _: next(logits))
+    with pytest.raises(PipelineError, match=r"diverged in epoch 2: .*train\.learning_rate"):
+        train(made, tmp_path)
+    assert where == "validation" or len(steps) == 5
+    assert fine_tune.last_checkpoint(tmp_path / "checkpoints").name == "checkpoint-3"
+
+
+def sample(length: int, target: int = 0) -> Sample:
+    return Sample(np.arange(1, length + 1, dtype=np.float16), length, target)
+
+
 def test_unequal_waveforms_are_padded_and_masked_and_equal_ones_are_not():
     collate = Collator("input_values")
-    long, short = np.ones(10, np.float16), np.ones(7, np.float16)
-    batch = collate([(long, 10, 0), (short, 7, 1)])
+    batch = collate([sample(10, 0), sample(7, 1)])
     assert batch["input_values"].dtype == torch.float32
-    assert batch["input_values"].sum(dim=1).tolist() == [10, 7]
+    assert (batch["input_values"] > 0).sum(dim=1).tolist() == [10, 7]
     assert batch["attention_mask"].sum(dim=1).tolist() == [10, 7]
     assert batch["labels"].tolist() == [0, 1]
-    assert "attention_mask" not in collate([(long, 10, 0), (long, 10, 1)])
+    assert "attention_mask" not in collate([sample(10), sample(10)])
 
 
-def test_memory_that_runs_out_is_one_sentence_with_what_to_type(made, tmp_path, monkeypatch):
+def test_unequal_waveforms_become_batches_of_equal_lengths_where_nothing_may_be_padded():
+    collate = Collator("input_values", pad=False)
+    batch = collate([sample(7, 0), sample(9, 1), sample(7, 2)])
+    assert sorted(batch["labels"].tolist()) == [0, 1, 2]
+    shapes = [tuple(each["input_values"].shape) for each in batch[Collator.EQUAL]]
+    assert shapes == [(2, 7), (1, 9)]
+    assert [each["labels"].tolist() for each in batch[Collator.EQUAL]] == [[0, 2], [1]]
+    assert Collator.EQUAL not in collate([sample(7), sample(7)])
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_prefetched_batches_are_the_same_and_are_made_in_another_thread(monkeypatch, pad):
+    """With stand-ins for CUDA's streams; tests/training/test_gpu.py has the real ones."""
+    threads = set()
+
+    class Stream:
+        def __init__(self, device=None):
+            pass
+
+        def record_event(self):
+            threads.add(threading.get_ident())
+
+        def wait_event(self, event):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
+    samples = [sample(5 + n % 3, n) for n in range(10)]
+    half = Prefetcher(Collator("input_values", pad, torch.float16), torch.device("cpu"))
+    batches = map(Prefetcher.receive, DataLoader(samples, batch_size=4, collate_fn=half))
+    expected = DataLoader(samples, batch_size=4, collate_fn=Collator("input_values", pad))
+    for one, two in zip(batches, expected, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
+    assert threads and threading.get_ident() not in threads
+
+
+def test_clips_of_unequal_length_are_trained_on_as_they_are_evaluated(tmp_path, monkeypatch):
+    """HuBERT's first layer normalises over time: each clip's logits are those of the clip alone."""
+    made = corpus("hubert", tmp_path, seconds=(0.6, 0.45))
+    folder, _ = made
+    monkeypatch.setattr(torch.nn.functional, "dropout", lambda given, *_, **__: given)
+    encoded, seen = Encoded.open(folder), {}
+
+    def remember(self, outputs, labels, num_items_in_batch=None):
+        seen.setdefault(outputs.logits.shape[0], outputs.logits.detach())
+        return outputs.logits.sum() * 0
+
+    monkeypatch.setattr(ClipTrainer, "_loss", remember)
+    model, _ = train(made, tmp_path / "run", epochs=1, keep="last")
+    part = read_parts(folder / "split.csv", encoded)[0]["train"]
+    logits = segment_logits(model, [encoded[row] for row in part.rows], 1)
+    for given in seen.values():
+        for row in given.numpy():
+            assert np.abs(logits - row).max(axis=1).min() < 1e-4
+
+
+def test_training_on_unequal_lengths_resumes_to_the_same_bytes(tmp_path, monkeypatch):
+    made = corpus("hubert", tmp_path, seconds=(0.6, 0.5, 0.4))
+    uninterrupted, _ = train(made, tmp_path / "uninterrupted", epochs=2, batch_size=4)
+    preempted(monkeypatch, made, tmp_path / "interrupted", 2, epochs=2, batch_size=4)
+    resumed, _ = train(made, tmp_path / "interrupted", epochs=2, batch_size=4)
+    assert torch.equal(weights(resumed), weights(uninterrupted))
+
+
+MEMORY = [
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronous"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+]
+
+
+@pytest.mark.parametrize(
+    ("at", "error"),
+    [("_move_model_to_device", error) for error in MEMORY]
+    + [("training_step", MEMORY[-1]), ("evaluate", MEMORY[-1])],
+)
+def test_running_out_of_gpu_memory_is_one_sentence_with_what_to_type(
+    made, tmp_path, monkeypatch, at, error
+):
     def full(*args, **kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        raise error
 
-    monkeypatch.setattr(ClipTrainer, "training_step", full)
+    monkeypatch.setattr(ClipTrainer, at, full)
     with pytest.raises(PipelineError, match=r"-S train\.batch_size=4"):
         train(made, tmp_path)
-    with pytest.raises(PipelineError, match="gradient_checkpointing"):
-        train(made, tmp_path, batch_size=1)
 
 
-def test_a_gpu_that_is_asked_for_and_not_there_is_said():
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    with pytest.raises(PipelineError, match="sees no GPU"):
-        device.choose_device(PARAMS.train.model_copy(update={"device": "cuda"}))
+def test_other_errors_of_pytorch_are_not_taken_for_it(made, tmp_path, monkeypatch):
+    def wrong(*args, **kwargs):
+        raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
+
+    monkeypatch.setattr(ClipTrainer, "training_step", wrong)
+    with pytest.raises(RuntimeError, match="must match"):
+        train(made, tmp_path)
 
 
-@pytest.mark.parametrize("forced", ["fp16", "bf16", "none"])
-def test_precision_can_be_forced_and_is_none_on_a_cpu(forced):
-    train_params = PARAMS.train.model_copy(update={"precision": forced})
-    assert device.choose_precision(train_params, "cpu") == forced
-    assert device.choose_precision(PARAMS.train, "cpu") == "none"
+def test_what_accelerate_launch_sets_changes_nothing(made, uninterrupted, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "inductor")
+    model, _ = train(made, tmp_path)
+    assert torch.equal(weights(model), weights(uninterrupted[0]))
+    assert not [name for name in os.environ if name.startswith("ACCELERATE_")]
 
 
-def test_tones_are_at_the_rate_that_backbones_hear():
+def test_each_process_draws_masks_and_dropout_of_its_own(made, tmp_path, monkeypatch):
+    """SpecAugment draws from NumPy, dropout from PyTorch."""
+    drawn = []
+    monkeypatch.setattr(
+        ClipTrainer, "train", lambda *_, **__: drawn.append((np.random.rand(), torch.rand(1)))
+    )
+    monkeypatch.setattr(fine_tune, "_outcome", lambda *_: None)
+    for rank in range(3):
+        monkeypatch.setattr(fine_tune.processes, "rank", lambda rank=rank: rank)
+        train(made, tmp_path / str(rank), keep="last")
+    assert len({number for number, _ in drawn}) == len({float(each) for _, each in drawn}) == 3
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_params_decide_on_a_weighted_sum_of_layers_whatever_the_checkpoint_says(tmp_path, weighted):
+    """With a sum, no layer may be dropped: its output would be missing."""
+    made = corpus("hubert", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"use_weighted_layer_sum": not weighted, "layerdrop": 0.9}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model, _ = train(made, tmp_path / "run", epochs=1, weighted_layer_sum=weighted)
+    assert hasattr(model, "layer_weights") == weighted
+
+
+def test_tones_have_the_sampling_rate_of_the_backbones():
     assert load_extractor(ROOT / "backbones/tiny-ast").sampling_rate == RATE

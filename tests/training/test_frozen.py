@@ -1,4 +1,4 @@
-"""A frozen front is heard once, and what it gave then stands for it."""
+"""The outputs of frozen layers are computed once, and replace these layers in training."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from genrepro.encoding.store import Encoded, write_index, write_shard
 from genrepro.model import backbone
 from genrepro.model.inference import segment_logits
 from genrepro.training import frozen
-from genrepro.training.data import Collator
+from genrepro.training.data import Collator, Draw
 from tests.support.samples import ROOT, tiny_backbone, tone
 
 PARAMS = load(ROOT / "params.yaml")
@@ -26,7 +26,7 @@ FROZEN = [
 
 @pytest.fixture(scope="module", params=FROZEN, ids="-".join)
 def made(request, tmp_path_factory):
-    """A model with a frozen front, and four encoded clips: two of 1 s, two of 1.3 s."""
+    """A model with frozen layers, and four encoded clips: two of 1 s, two of 1.3 s."""
     kind, what = request.param
     folder = tmp_path_factory.mktemp(kind)
     extractor = adapt(load_extractor(tiny_backbone(kind, folder)), PARAMS.encode, 1.3)
@@ -46,56 +46,70 @@ PARTS = {
 }
 
 
-def test_the_model_gives_what_it_gives_on_the_segments_themselves(made, tmp_path):
+def test_logits_are_those_of_the_whole_model(made, tmp_path):
     model, encoded = made
     expected = segment_logits(model, [encoded[row] for row in range(4)], 1)
-    with frozen.cached_outputs(model, encoded, PARTS, TRAIN, tmp_path / "front") as segments:
-        assert len(segments["train"]) == 3 and segments["validation"][0][2] == 1
-        assert segments["train"][0][0].shape != encoded[0].shape
+    with frozen.cached_outputs(model, encoded, PARTS, TRAIN, tmp_path / "frozen") as segments:
+        assert len(segments["train"]) == 3 and segments["validation"][Draw(0)].target == 1
+        assert segments["train"].features(0).shape != encoded[0].shape
         for part, rows in (("train", [0, 1, 3]), ("validation", [2])):
-            given = [features for features, _, _ in segments[part]]
+            given = [segments[part].features(n) for n in range(len(rows))]
             assert np.abs(segment_logits(model, given, 2) - expected[rows]).max() < 1e-3
     assert np.array_equal(segment_logits(model, [encoded[0]], 1), expected[:1])
 
 
-def test_segments_of_unequal_length_share_a_batch_and_are_told_apart(made, tmp_path):
+def test_outputs_of_unequal_length_share_a_batch(made, tmp_path):
     model, encoded = made
     expected = segment_logits(model, [encoded[row] for row in (0, 1, 3)], 1)
-    with frozen.cached_outputs(model, encoded, PARTS, TRAIN, tmp_path / "front") as segments:
-        batch = Collator(model.main_input_name)([segments["train"][n] for n in range(3)])
+    with frozen.cached_outputs(model, encoded, PARTS, TRAIN, tmp_path / "frozen") as segments:
+        batch = Collator(model.main_input_name)([segments["train"][Draw(n)] for n in range(3)])
         batch.pop("labels")
         with torch.inference_mode():
             assert np.abs(model(**batch).logits.numpy() - expected).max() < 1e-3
 
 
-def test_only_what_learns_gets_gradients_and_every_weight_keeps_its_name(made, tmp_path):
+def test_only_trainable_parameters_get_gradients_and_the_model_is_whole_again(made, tmp_path):
     model, encoded = made
     names = model.state_dict().keys()
-    with frozen.cached_outputs(model, encoded, PARTS, TRAIN, tmp_path / "front") as segments:
-        assert model.state_dict().keys() == names
-        batch = Collator(model.main_input_name)([segments["train"][n] for n in range(3)])
+    with frozen.cached_outputs(model, encoded, PARTS, TRAIN, tmp_path / "frozen") as segments:
+        assert model.state_dict().keys() < names
+        batch = Collator(model.main_input_name)([segments["train"][Draw(n)] for n in range(3)])
         model(**batch).loss.backward()
+    assert model.state_dict().keys() == names
     for name, parameter in model.named_parameters():
         reached = parameter.grad is not None and parameter.grad.abs().sum() > 0
         assert reached == parameter.requires_grad or "pos" in name or "masked" in name, name
     model.zero_grad()
 
 
-def test_what_was_computed_is_not_computed_again(made, tmp_path, monkeypatch):
+def test_outputs_on_disk_are_not_computed_again(made, tmp_path, monkeypatch):
     model, encoded = made
-    with frozen.cached_outputs(model, encoded, PARTS, TRAIN, tmp_path / "front") as segments:
-        before = [extractor.copy() for features, _, _ in segments["train"]]
-    found = frozen.front(model)
-    monkeypatch.setattr(type(found), "forward", None)
-    with frozen.cached_outputs(model, encoded, PARTS, TRAIN, tmp_path / "front") as segments:
-        assert all(np.array_equal(a, b[0]) for a, b in zip(before, segments["train"], strict=True))
+    with frozen.cached_outputs(model, encoded, PARTS, TRAIN, tmp_path / "frozen") as segments:
+        before = [segments["train"].features(n).copy() for n in range(3)]
+    layers = model.get_submodule(frozen.frozen_layers(model))
+    monkeypatch.setattr(type(layers), "forward", None)
+    with frozen.cached_outputs(model, encoded, PARTS, TRAIN, tmp_path / "frozen") as segments:
+        for n, features in enumerate(before):
+            assert np.array_equal(features, segments["train"].features(n))
 
 
-def test_a_model_that_learns_as_a_whole_reads_what_was_encoded(made, tmp_path):
+def test_a_model_without_frozen_layers_reads_what_was_encoded(made, tmp_path):
     model, encoded = made
-    learns = {name: p.requires_grad for name, p in model.named_parameters()}
+    trainable = {name: p.requires_grad for name, p in model.named_parameters()}
     model.requires_grad_(True)
-    with frozen.cached_outputs(model, encoded, PARTS, TRAIN, tmp_path / "front") as segments:
-        assert segments["train"].encoded is encoded and not (tmp_path / "front").exists()
+    with frozen.cached_outputs(model, encoded, PARTS, TRAIN, tmp_path / "frozen") as segments:
+        assert segments["train"].encoded is encoded and not (tmp_path / "frozen").exists()
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(learns[name])
+        parameter.requires_grad_(trainable[name])
+
+
+def test_the_precision_of_the_run_is_used(made, tmp_path):
+    model, encoded = made
+    recipe = TRAIN.model_copy(update={"precision": "bf16"})
+    outputs = {}
+    for train in (TRAIN, recipe):
+        folder = tmp_path / train.precision
+        with frozen.cached_outputs(model, encoded, PARTS, train, folder) as segments:
+            outputs[train.precision] = segments["train"].features(0).astype(np.float32)
+    difference = np.abs(outputs["auto"] - outputs["bf16"]).max()
+    assert 0 < difference < 0.1 * np.abs(outputs["auto"]).max()

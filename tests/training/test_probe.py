@@ -1,4 +1,4 @@
-"""The linear probe: its head is the optimum, the model that it leaves gives what it promised."""
+"""The linear probe: its head is the optimum, and the model afterwards has the figures reported."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from tests.support.samples import ROOT, tiny_backbone, tone
 PARAMS = load(ROOT / "params.yaml")
 TRAIN = PARAMS.train.model_copy(update={"device": "cpu", "freeze": "backbone", "probe": True})
 PITCHES = (220, 880, 3520)
-CLIPS = 8  # a label; the last two are for validation
+CLIPS = 8  # per label; the last two are for validation
 
 
 @pytest.fixture(scope="module", params=["hubert", "ast", "whisper"])
@@ -58,7 +58,7 @@ def fitted(made, where, labels=3):
     model, _ = backbone.build(folder, names, extractor, TRAIN, seed=0)
     parts = {"train": part(encoded, False, labels), "validation": part(encoded, True, labels)}
     live = Live(str(where / "curves"), dvcyaml=None, save_dvc_exp=False)
-    with frozen.cached_outputs(model, encoded, parts, TRAIN, where / "front") as segments:
+    with frozen.cached_outputs(model, encoded, parts, TRAIN, where / "frozen") as segments:
         outcome = probe.fit(model, segments, live)
     live.end()
     return model.eval(), outcome, parts, encoded
@@ -70,13 +70,13 @@ def by_clip(model, part: Part, encoded: Encoded) -> np.ndarray:
 
 
 @pytest.mark.parametrize("labels", [3, 2])
-def test_the_model_gives_the_figures_that_chose_it(made, tmp_path, labels):
-    """Through its own forward pass, from what was encoded: the head holds what was solved."""
+def test_the_model_has_the_figures_that_chose_it(made, tmp_path, labels):
+    """Through its own forward pass, from what was encoded."""
     model, outcome, parts, encoded = fitted(made, tmp_path, labels)
     logits = by_clip(model, parts["validation"], encoded)
     targets = np.array(parts["validation"].targets)
     loss = -log_softmax(logits, axis=1)[np.arange(len(targets)), targets].mean()
-    assert loss == pytest.approx(outcome.loss, abs=2e-3)  # the front's outputs lie in float16
+    assert loss == pytest.approx(outcome.loss, abs=2e-3)  # cached outputs are in float16
     assert (logits.argmax(axis=1) == targets).mean() == outcome.accuracy
 
 
@@ -84,15 +84,36 @@ def test_the_penalty_with_the_lowest_validation_loss_is_kept(made, tmp_path, cap
     _, outcome, *_ = fitted(made, tmp_path)
     tried = re.findall(r"penalty +(\S+) .* validation loss (\S+)", capsys.readouterr().out)
     losses = {float(penalty): float(loss) for penalty, loss in tried}
-    assert len(losses) == len(probe.PENALTIES)
+    assert len(losses) >= len(probe.PENALTIES)
     assert outcome.by == "penalty"
     assert losses[round(outcome.kept, 2)] == min(losses.values()) == round(outcome.loss, 3)
 
 
+def test_weaker_penalties_are_tried_while_they_are_better():
+    random = np.random.default_rng(0)
+    part = Part([str(n) for n in range(60)], [n % 2 for n in range(60)], [*range(60)], [*range(60)])
+    parts = {"train": part, "validation": part}
+    noise = random.normal(size=(60, 4))
+    separable = noise + 9 * np.array(part.targets)[:, None]
+    tried = probe.probes(dict.fromkeys(parts, separable), parts)
+    assert len(tried) > len(probe.PENALTIES)
+    assert probe.best(tried).penalty < probe.PENALTIES[-1]
+    other = {"train": noise, "validation": random.normal(size=(60, 4))}
+    tried = probe.probes(other, parts)
+    assert len(tried) == len(probe.PENALTIES) and probe.best(tried) is not tried[-1]
+
+
+def test_a_best_penalty_at_the_end_of_the_grid_is_reported(made, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(probe, "PENALTIES", (1e4,))
+    monkeypatch.setattr(probe, "WEAKER", ())
+    fitted(made, tmp_path)
+    assert "the best penalty is the strongest one tried" in capsys.readouterr().out
+
+
 def test_no_step_along_the_gradient_improves_the_head(made, tmp_path):
-    """At the optimum the loss by clip and the penalty on standardised weights pull alike."""
+    """At the optimum the gradients of the loss by clip and of the penalty cancel."""
     model, outcome, parts, encoded = fitted(made, tmp_path)
-    with frozen.cached_outputs(model, encoded, parts, TRAIN, tmp_path / "front") as segments:
+    with frozen.cached_outputs(model, encoded, parts, TRAIN, tmp_path / "frozen") as segments:
         vectors = probe.Head(model).vectors(segments["train"])
     train = parts["train"]
     weights = torch.tensor(1 / np.bincount(train.clip_of)[train.clip_of])
@@ -110,12 +131,12 @@ def test_no_step_along_the_gradient_improves_the_head(made, tmp_path):
     assert solved.grad.abs().max() < 1e-2 * len(train.clips)
 
 
-def test_it_is_the_same_to_the_bit_each_time(made, tmp_path):
+def test_two_fits_are_equal_to_the_bit(made, tmp_path):
     one, two = (fitted(made, tmp_path / name)[0].state_dict() for name in ("a", "b"))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_the_backbone_stays_as_it_was_and_the_figures_are_one_epochs(made, tmp_path):
+def test_the_backbone_is_unchanged_and_the_figures_are_those_of_one_epoch(made, tmp_path):
     model, outcome, *_ = fitted(made, tmp_path)
     folder, extractor, _ = made
     untouched, _ = backbone.build(folder, ["low", "middle", "high"], extractor, TRAIN, seed=0)

@@ -1,4 +1,4 @@
-"""A band of the demo corpus: what it is and has recurs in all its songs."""
+"""A band of the demo corpus: its style and its instruments recur in all its songs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Begin = Callable[..., Score]
 
 
 class Band:
-    """Draws that belong to a band and recur in all its songs."""
+    """Random choices that belong to a band and recur in all its songs."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -43,5 +43,5 @@ class Band:
 
 
 def song_of(score: Score, favourites: tuple[T, T]) -> T:
-    """The song's choice among its band's favourites."""
+    """The song's choice between its band's two favourites."""
     return favourites[int(score.rng.random() < 0.4)]

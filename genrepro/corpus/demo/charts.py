@@ -1,8 +1,8 @@
-"""Disco, hip-hop, metal, pop, rock: each a function that has a band play one song.
+"""Disco, hip-hop, metal, pop, rock: one function each, in which a band plays one song.
 
-What a genre is known by (tempo, rhythm, harmony, instruments) is written out; what may differ
-between its bands is drawn from `band`, what differs between a band's songs from `score.rng`.
-`band` gives the same draws for every song, so none of them may depend on the song.
+What makes the genre (tempo, rhythm, harmony, instruments) is fixed; what differs between its bands
+is drawn from `band`, and what differs between a band's songs from `score.rng`. `band` draws the
+same values for every song, so none of its draws may depend on the song.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def disco(band: Band, begin: Begin) -> Score:
 
 
 def hiphop(band: Band, begin: Begin) -> Score:
-    """A slow, swung break with a low kick, a looped sample and somebody who raps."""
+    """A slow, swung break with a low kick, a looped sample and a rapper."""
     score = begin(bpm=band.between(80, 98), swing=band.between(0.52, 0.62), swing_unit=0.5)
     form = song_of(score, band.two(chords("i7 i7"), chords("i7 bVIM7"), chords("i9 iv9")))
     drums = score.part(band.kit(), band.between(0.9, 1.2), 0.03)
@@ -58,7 +58,7 @@ def hiphop(band: Band, begin: Begin) -> Score:
     flow = ("xx.xxx.xxx.xx.x.", "x.xxx.xxx.xxxx..", "..xxxxx.xx.xxxx.")
     rap = score.part(band.voice("rapper"), band.between(0.38, 0.52), 0.05)
     score.tune(rap, (0, 2), flow, form, 45 + band.pick(0, 4, 12), 1.0, 0.7)
-    if band.often(0.8):  # the crackle of the record that the loop is from
+    if band.often(0.8):  # the crackle of the record that the loop was sampled from
         crackle = score.rng.random(len(loop.sound)) < 12 / score.rate
         loop.sound += 2.0 * crackle
     return score
@@ -103,7 +103,7 @@ def metal(band: Band, begin: Begin) -> Score:
 
 
 def pop(band: Band, begin: Begin) -> Score:
-    """Four chords, synthesizers, a clap and a tune to sing."""
+    """Four chords, synthesizers, a clap and a catchy tune."""
     score = begin(bpm=band.between(96, 126), looseness=0.001)
     loops = (chords("I V vi IV"), chords("vi IV I V"), chords("I vi IV V"), chords("IV I V vi"))
     form = song_of(score, band.two(*loops))

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -39,7 +39,7 @@ LIMITS |= {"bands": (1, 100), "clips_per_band": (1, 1000)}
 
 @dataclass(frozen=True)
 class Piece:
-    """One clip to be: its name, its genre and the band that plays it."""
+    """A clip to compose: its name, its genre and the band that plays it."""
 
     clip: str  # e.g. reggae.00012
     label: str  # e.g. reggae
@@ -47,7 +47,7 @@ class Piece:
 
 
 class Order(NamedTuple):
-    """A piece to compose, and the FLAC file to play it into."""
+    """A piece to compose, and the FLAC file to write it to."""
 
     piece: Piece
     card: dict
@@ -55,9 +55,9 @@ class Order(NamedTuple):
 
 
 def compose(order: Order) -> None:
-    """Render a piece into its file, as 16-bit FLAC."""
+    """Render a piece to its file, as 16-bit FLAC."""
     samples = render(order.piece, order.card)
-    flac = io.BytesIO()  # libsndfile does not say that a disk is full
+    flac = io.BytesIO()  # libsndfile does not report a full disk
     soundfile.write(flac, samples, order.card["sample_rate"], subtype="PCM_16", format="FLAC")
     order.path.write_bytes(flac.getvalue())
 
@@ -66,7 +66,7 @@ def pieces(card: dict) -> list[Piece]:
     """All pieces of the corpus, sorted by clip.
 
     Args:
-        card: the parsed corpus.yaml; read are `bands` and `clips_per_band`.
+        card: the parsed corpus.yaml, of which `bands` and `clips_per_band` are used.
 
     Raises:
         PipelineError: the card lacks a number, or one is out of bounds.
@@ -82,15 +82,16 @@ def pieces(card: dict) -> list[Piece]:
 
 
 def check(card: dict) -> None:
-    """Hold the card of a generated corpus against what can be rendered.
+    """Check the numbers in the card of a generated corpus.
 
     Raises:
         PipelineError: a number is missing or out of bounds; the message names it and its bounds.
     """
     for key, (low, high) in LIMITS.items():
-        value = card.get(key)
-        whole = isinstance(value, int) or (key == "seconds" and isinstance(value, float))
-        if isinstance(value, bool) or not whole or not low <= value <= high:
+        value: Any = card.get(key)
+        kinds = (int, float) if key == "seconds" else (int,)
+        right = isinstance(value, kinds) and not isinstance(value, bool)
+        if not right or not low <= value <= high:
             kind = "a number" if key == "seconds" else "a whole number"
             raise PipelineError(
                 f"corpus.yaml: {key} must be {kind} from {low} to {high}, not {value!r}."
@@ -98,24 +99,25 @@ def check(card: dict) -> None:
 
 
 def render(piece: Piece, card: dict) -> np.ndarray:
-    """Compose and play one piece.
+    """Compose and render one piece.
 
     Returns:
-        (samples,) float32 within [-1, 1], each a multiple of 2**-15: 16-bit files keep it exactly.
-        It depends on the piece and the card's `seed`, `seconds` and `sample_rate` alone.
+        (samples,) float32 within [-1, 1], each a multiple of 2**-15, so that 16-bit files
+        store it exactly. It depends only on the piece and the card's `seed`, `seconds` and
+        `sample_rate`.
     """
     rate, seconds = card["sample_rate"], card["seconds"]
     band_number, song_number = (
-        int(re.search(r"\d+$", name)[0]) for name in (piece.group, piece.clip)
+        int(re.findall(r"\d+$", name)[0]) for name in (piece.group, piece.clip)
     )
-    genre = zlib.crc32(piece.label.encode())  # a new genre leaves the others' music as it was
+    genre = zlib.crc32(piece.label.encode())  # a new genre does not change the others' music
     band_rng = _generator(card["seed"], genre, band_number)
     song_rng = _generator(card["seed"], genre, band_number, song_number + 1)
     band = Band(band_rng)
     keys = band.two(*range(40, 52))
     sound_check = SoundCheck.of(band)
 
-    def begin(bpm: float, **style: float) -> Score:
+    def begin(bpm: float, **style: Any) -> Score:
         tempo = bpm * song_rng.uniform(0.95, 1.05)
         key = keys[int(song_rng.integers(2))]
         return Score(song_rng, rate, seconds, tempo, key, **style)
@@ -174,12 +176,12 @@ def _reverberated(sent: np.ndarray, seconds: float, rate: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _room(seconds: float, rate: int, samples: int) -> np.ndarray:
-    """The spectrum of a room's impulse response: noise that falls by 60 dB in `seconds`."""
+    """The spectrum of a room's impulse response: noise that decays by 60 dB in `seconds`."""
     t = np.arange(int(seconds * rate)) / rate
     size = next_fast_len(samples + len(t), real=True)
     noise = _generator(int(seconds * 1000)).standard_normal(len(t)) * 1000 ** (-t / seconds)
     noise = sosfilt(butter(1, (200, 3500), "bandpass", fs=rate, output="sos"), noise)
-    noise[: int(0.012 * rate)] = 0  # the sound has to reach a wall first
+    noise[: int(0.012 * rate)] = 0  # the sound takes 12 ms to reach a wall
     return rfft(noise / np.sqrt(np.sum(noise**2)), n=size + size % 2)
 
 
@@ -190,7 +192,7 @@ def _master(mix: np.ndarray, sound_check: SoundCheck, score: Score) -> np.ndarra
     mix = mix + (_ratio(sound_check.bass) - 1) * low + (_ratio(sound_check.treble) - 1) * high
     mix = sosfilt(butter(2, 35, "highpass", fs=rate, output="sos"), mix)
     mix *= _ratio(sound_check.loudness) / np.sqrt(np.mean(mix**2))
-    mix = 0.95 * np.tanh(mix / 0.95)  # a soft limiter: peaks bend before they would clip
+    mix = 0.95 * np.tanh(mix / 0.95)  # a soft limiter, so that peaks do not clip
     mix += _ratio(sound_check.hiss) * score.rng.standard_normal(len(mix))
     fade = np.minimum(1, np.arange(len(mix)) / (FADE * rate))
     mix *= fade * fade[::-1]

@@ -1,7 +1,7 @@
 """The sound of the demo corpus: pitched voices and drums, computed with numpy from a few numbers.
 
-A pitched note reads a band-limited wavetable. Everything is float64 and continuous in its inputs,
-so that the last bit, in which processors may differ, is lost when a clip is rounded to 16 bits.
+A pitched note is read from a band-limited wavetable. Everything is float64 and continuous in its
+inputs: processors may differ in the last bit, which rounding to 16 bits removes.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ VOICES = {
 
 
 def vary(voice: Voice, band: np.random.Generator) -> Voice:
-    """One band's own instrument: the same kind, with another body, hand and maker."""
+    """A band's own variant of an instrument."""
     tilt, pick, decay, attack, vibrato, body = band.uniform(-1, 1, 6)
     return replace(
         voice,
@@ -87,7 +87,7 @@ def vary(voice: Voice, band: np.random.Generator) -> Voice:
 
 
 def note(voice: Voice, midi: float, seconds: float, rate: int) -> np.ndarray:
-    """One note: (samples,) float64, of about unit RMS while it is loud; `seconds` and its release.
+    """One note: (samples,) float64, about unit RMS at its loudest, `seconds` long plus its release.
 
     Args:
         midi: the pitch; 69 is 440 Hz.
@@ -111,7 +111,7 @@ def _wave(voice: Voice, hertz: float, t: np.ndarray, rate: int) -> np.ndarray:
     if voice.vibrato:  # the integral of a sine that moves the frequency at 5.5 Hz
         depth, speed = hertz * voice.vibrato * np.log(2) / 12, 2 * np.pi * 5.5
         cycles += depth / speed * (1 - np.cos(speed * t))
-    if voice.glide:  # the integral of a detuning that dies away within 50 ms
+    if voice.glide:  # the integral of a detuning that decays within 50 ms
         cycles += hertz * (2 ** (voice.glide / 12) - 1) * 0.05 * (1 - np.exp(-t / 0.05))
     position = cycles * TABLE
     index = position.astype(np.int64)
@@ -139,7 +139,7 @@ def _table(voice: Voice, hertz: float, rate: int, bright: float) -> tuple[np.nda
         amplitude *= 0.15 + np.exp(-((far / 0.35) ** 2)).sum(axis=1)
     amplitude /= np.sqrt(np.sum(amplitude**2) / 2)
     spectrum = np.zeros(TABLE // 2 + 1, dtype=complex)
-    turns = 0.5 * harmonic[: len(amplitude)] ** 2  # spread phases: less peaky than a pulse
+    turns = 0.5 * harmonic[: len(amplitude)] ** 2  # spread phases have lower peaks than a pulse
     spectrum[1 : len(amplitude) + 1] = amplitude * np.exp(1j * turns) * TABLE / 2
     wave = np.fft.irfft(spectrum)
     return wave, np.roll(wave, -1) - wave
@@ -154,7 +154,7 @@ def _envelope(voice: Voice, t: np.ndarray, seconds: float) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _noise(rate: int) -> np.ndarray:
-    """Ten seconds of white noise, which every instrument cuts its own from."""
+    """Ten seconds of white noise, from which every instrument takes its own."""
     return np.random.Generator(np.random.PCG64(20)).standard_normal(10 * rate)
 
 
@@ -164,7 +164,7 @@ def _breath(rate: int, samples: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Kit:
-    """One band's drums: tune, ring and bright are factors around 1; seed picks the noise."""
+    """One band's drums: tune, ring and bright are factors around 1; seed selects the noise."""
 
     tune: float = 1.0
     ring: float = 1.0
@@ -172,7 +172,7 @@ class Kit:
     seed: int = 0
 
 
-# Membranes: start and end of the pitch in Hz, the fall's time constant, the sound's, share of noise
+# Membranes: initial and final pitch in Hz, time constants of pitch and loudness, share of noise
 MEMBRANES = {
     "kick": (150, 52, 0.03, 0.13, 0.02),
     "808 kick": (170, 45, 0.04, 0.32, 0.0),
@@ -182,7 +182,7 @@ MEMBRANES = {
     "snare": (240, 185, 0.02, 0.07, 0.75),
     "side stick": (900, 820, 0.01, 0.02, 0.25),
 }
-# Noises: the band in Hz, the time constant of the fall, the attack
+# Noises: the band in Hz, time constant of the decay, attack
 NOISES = {
     "wires": (900, 7000, 0.11, 0.001),  # of a snare
     "clap": (900, 3600, 0.09, 0.001),
@@ -200,7 +200,7 @@ METAL = {"ride": 0.5, "crash": 0.15, "open hat": 0.3, "closed hat": 0.2, "tambou
 
 @lru_cache(maxsize=512)
 def hit(kit: Kit, drum: str, rate: int) -> np.ndarray:
-    """One hit on a drum: (samples,) float64, peaking near 1. Not to be written to."""
+    """One drum hit: (samples,) float64, peaking near 1. Cached, so do not modify it."""
     if drum in MEMBRANES:
         sound = _membrane(kit, *MEMBRANES[drum], rate)
     else:
@@ -212,7 +212,8 @@ def hit(kit: Kit, drum: str, rate: int) -> np.ndarray:
             rattle, (0, size - len(rattle))
         )
     if drum == "clap":  # several hands
-        sound = sum(np.pad(sound, (int(s * rate), 0))[: len(sound)] for s in (0.0, 0.011, 0.023))
+        hands = [np.pad(sound, (int(s * rate), 0))[: len(sound)] for s in (0.0, 0.011, 0.023)]
+        sound = hands[0] + hands[1] + hands[2]
     sound = sound / np.abs(sound).max()
     sound[-64:] *= np.linspace(1, 0, 64)
     return sound
@@ -228,9 +229,9 @@ def _membrane(
 
 
 def _cymbal(kit: Kit, drum: str, rate: int) -> np.ndarray:
-    low, high, ring, attack = NOISES[drum]
-    top = 0.49 * rate
-    low, high = min(low * kit.bright, 0.8 * top), min(high * kit.bright, top)
+    bottom, top, ring, attack = NOISES[drum]
+    most = 0.49 * rate
+    low, high = min(bottom * kit.bright, 0.8 * most), min(top * kit.bright, most)
     t = np.arange(int(5 * ring * kit.ring * rate)) / rate
     sound = _own_noise(kit, rate, len(t))
     if drum in METAL:  # six square-like partials in the ratios of the TR-808's cymbal circuit

@@ -1,8 +1,8 @@
-"""Blues, classical, country, jazz, reggae: each a function that has a band play one song.
+"""Blues, classical, country, jazz, reggae: one function each, in which a band plays one song.
 
-What a genre is known by (tempo, rhythm, harmony, instruments) is written out; what may differ
-between its bands is drawn from `band`, what differs between a band's songs from `score.rng`.
-`band` gives the same draws for every song, so none of them may depend on the song.
+What makes the genre (tempo, rhythm, harmony, instruments) is fixed; what differs between its bands
+is drawn from `band`, and what differs between a band's songs from `score.rng`. `band` draws the
+same values for every song, so none of its draws may depend on the song.
 """
 
 from __future__ import annotations

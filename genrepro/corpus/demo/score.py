@@ -1,10 +1,12 @@
-"""A score being written: bars, chords and parts, and each part's sound as it is played."""
+"""A score as it is written: bars, chords, parts, and the sound of each part."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
 
 import numpy as np
 
@@ -17,7 +19,7 @@ CHORDS |= {"M7": (0, 4, 7, 11), "9": (4, 7, 10, 14), "m9": (3, 7, 10, 14), "M9":
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
 BLUES, PENTATONIC, DORIAN = (0, 3, 5, 6, 7, 10), (0, 2, 4, 7, 9), (0, 2, 3, 5, 7, 9, 10)
 MINOR_PENTATONIC, PHRYGIAN = (0, 3, 5, 7, 10), (0, 1, 3, 5, 7, 8, 10)
-ACCENTS = {"X": 1.0, "x": 0.75, "o": 0.45, "-": 0.2}  # how loud a step of a pattern is
+ACCENTS = {"X": 1.0, "x": 0.75, "o": 0.45, "-": 0.2}  # how loud a pattern's step is
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,17 @@ class Chord:
 
 
 def chords(text: str) -> list[Chord]:
-    """Read a progression: "ii7 V7 IM7"; small numerals are minor, a suffix names the kind."""
+    """Parse a progression such as "ii7 V7 IM7": lower case is minor, the suffix is the kind."""
     found = []
     for symbol in text.split():
-        numeral, kind = re.fullmatch(r"(b?[IViv]+)(.*)", symbol).groups()
+        numeral, kind = re.findall(r"^(b?[IViv]+)(.*)$", symbol)[0]
         minor = "m" if numeral.lstrip("b").islower() and kind != "5" else ""
         found.append(Chord(ROMAN[numeral.lower()], CHORDS[minor + kind]))
     return found
+
+
+def _distance(a: int, b: int) -> int:
+    return abs(a - b)
 
 
 @dataclass
@@ -51,15 +57,15 @@ class Part:
     sound: np.ndarray
     voice: Voice | Kit
     gain: float
-    room: float  # how much of it goes to the reverberation
+    room: float  # how much of it is sent to the reverberation
     drive: float  # overdrive; 0 is clean
-    tone: float  # Hz above which the amplifier is dull; 0 leaves it open
+    tone: float  # the amplifier's low-pass in Hz; 0 for none
     cache: dict = field(default_factory=dict)
 
 
 @dataclass
 class Score:
-    """One clip. Beats count from the piece's start; the clip opens `lead_in` seconds into it."""
+    """One clip. Beats count from the piece's start; the clip starts `lead_in` seconds later."""
 
     rng: np.random.Generator  # the clip's own choices
     rate: int
@@ -69,7 +75,7 @@ class Score:
     meter: int = 4  # beats in a bar
     swing: float = 0.5  # where the second half of `swing_unit` falls: 2/3 is a triplet
     swing_unit: float = 1.0
-    looseness: float = 0.004  # seconds by which players are early or late
+    looseness: float = 0.004  # seconds by which players may be early or late
     lead_in: float = field(init=False)
     parts: list[Part] = field(default_factory=list)
 
@@ -100,20 +106,21 @@ class Score:
         seconds = beats * 60 / self.bpm
         loudness = accent * self.rng.uniform(0.85, 1.0)
         start = self.when(beat)
-        for order, pitch in enumerate(np.atleast_1d(pitches)):
-            if start >= self.seconds or start + seconds + part.voice.release <= 0:
+        voice = cast(Voice, part.voice)
+        for order, pitch in enumerate(np.atleast_1d(np.asarray(pitches))):
+            if start >= self.seconds or start + seconds + voice.release <= 0:
                 continue
             key = (float(pitch), round(seconds, 3))
             if key not in part.cache:
-                part.cache[key] = note(part.voice, *key, self.rate)
+                part.cache[key] = note(voice, *key, self.rate)
             self._add(part, start + order * strum, part.cache[key], loudness)
 
     def strike(self, part: Part, beat: float, drum: str, accent: float = 1.0) -> None:
         loudness = accent * self.rng.uniform(0.85, 1.0)
-        self._add(part, self.when(beat), hit(part.voice, drum, self.rate), loudness)
+        self._add(part, self.when(beat), hit(cast(Kit, part.voice), drum, self.rate), loudness)
 
     def beat_out(self, part: Part, drum: str, pattern: str, level: float = 1.0) -> None:
-        """Repeat a pattern such as "X...x..." in every bar; it divides the bar evenly."""
+        """Repeat a pattern such as "X...x..." in every bar, its steps evenly spaced."""
         for bar in range(self.bars):
             for step, mark in enumerate(pattern):
                 if mark in ACCENTS:
@@ -129,7 +136,7 @@ class Score:
         hold: float = 0.9,
         strum: float = 0.0,
     ) -> None:
-        """Accompany with chords. A rhythm is a bar long: X, x, o begin a chord, = holds it."""
+        """Accompany with chords. A rhythm lasts a bar: X, x, o start a chord, = holds it."""
         for bar in range(self.bars):
             pitches = progression[bar % len(progression)].near(self.key, low)
             for mark, _, beat, beats in self._notes(bar, rhythms[bar % len(rhythms)], "Xxo"):
@@ -143,8 +150,8 @@ class Score:
         low: int,
         hold: float = 0.9,
     ) -> None:
-        """Play a bass line. A rhythm is a bar long: its letters are steps above the root: r the
-        root, t the chord's third, f the fifth, s the sixth, v the seventh, o the octave; = holds.
+        """Play a bass line. A rhythm lasts a bar; its letters are notes above the root: r the root,
+        t the chord's third, f the fifth, s the sixth, v the seventh, o the octave; = holds.
         """
         for bar in range(self.bars):
             chord = progression[bar % len(progression)]
@@ -163,10 +170,10 @@ class Score:
         accent: float = 1.0,
         legato: float = 0.9,
     ) -> None:
-        """Invent a melody: a walk through the scale over two octaves that meets the chords.
+        """Improvise a melody: a walk through the scale that lands on the chords' tones.
 
         Args:
-            rhythms: patterns a bar long: x begins a note, = holds it, a dot is silent.
+            rhythms: patterns that last a bar: x starts a note, = holds it, a dot is silent.
         """
         pool = [low + (self.key - low) % 12 + 12 * up + s for up in (-1, 0, 1) for s in scale]
         pool = sorted(p for p in pool if low <= p <= low + 19)
@@ -178,23 +185,23 @@ class Score:
             for _, step, beat, beats in self._notes(bar, rhythm, "x"):
                 place = int(np.clip(place + self.rng.integers(-2, 3), 0, len(pool) - 1))
                 if step % 4 == 0:  # a strong beat: the nearest tone of the chord
-                    order = sorted(range(len(pool)), key=lambda i, at=place: abs(i - at))
+                    order = sorted(range(len(pool)), key=partial(_distance, place))
                     place = next((i for i in order if pool[i] % 12 in home), place)
                 self.play(part, beat, pool[place], beats * legato, accent)
 
-    def _notes(self, bar: int, rhythm: str, begins: str) -> Iterator[tuple[str, int, float, float]]:
-        """The notes of a bar's rhythm, where one of `begins` begins a note and = holds it.
+    def _notes(self, bar: int, rhythm: str, starts: str) -> Iterator[tuple[str, int, float, float]]:
+        """The notes of a bar's rhythm: a mark in `starts` starts a note, = holds it.
 
         Yields:
-            The mark that begins the note, its place in the rhythm, its beat, and how many it lasts.
+            The mark that starts the note, its step in the rhythm, its beat, its length in beats.
         """
         step = self.meter / len(rhythm)
-        for found in re.finditer(f"[{begins}]=*", rhythm):
+        for found in re.finditer(f"[{starts}]=*", rhythm):
             held = found.group()
             yield held[0], found.start(), self.meter * bar + found.start() * step, len(held) * step
 
     def when(self, beat: float) -> float:
-        """From a beat as written to the clip's time as played."""
+        """From a beat as written to seconds in the clip as played."""
         whole, part = divmod(beat, self.swing_unit)
         share = part / self.swing_unit
         if share < 0.5:
