@@ -50,9 +50,9 @@ def main(params: Params) -> None:
     before, after = result["calibration_error"], result["calibration_error_after_temperature"]
     if after > before:
         log(
-            f"the temperature of {temperature:.3f}, fitted on the validation clips, does not help on "
-            f"the test clips (calibration error {before:.3f} without it, {after:.3f} with it): use "
-            "the probabilities as they are"
+            f"the temperature of {temperature:.3f}, fitted on the validation clips, does not help "
+            f"on the test clips (calibration error {before:.3f} without it, {after:.3f} with it): "
+            "use the probabilities as they are"
         )
 
 

@@ -85,8 +85,8 @@ def sentence(result: dict, a: str, b: str) -> str:
     sample = f"{clips} clips" if units == clips else f"{clips} clips of {units} groups"
     if units < FEWEST_UNITS:
         return (
-            f"Nothing can be said about {b} and {a}: {points:+.1f} points on {sample}, but at least "
-            f"{FEWEST_UNITS} groups are needed."
+            f"Nothing can be said about {b} and {a}: {points:+.1f} points on {sample}, but at "
+            f"least {FEWEST_UNITS} groups are needed."
         )
     low, high = 100 * result["interval"]["low"], 100 * result["interval"]["high"]
     level, chance = f"{result['confidence']:.0%} interval", f"on {sample} (p = {result['p']:.2g})"

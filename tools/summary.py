@@ -108,8 +108,8 @@ def pool(frames: Sequence[pd.DataFrame], *, confidence: float = 0.95) -> dict[st
     Returns:
         runs, clips (each counted once) and units; `accuracies` of the runs with their mean,
         standard deviation (None for one run), lowest and highest; accuracy and macro F1 over all
-        predictions, with intervals over groups where they are known, and over clips elsewhere, so
-        that a clip tested with several seeds counts once; Wilson's interval if each was tested once.
+        predictions, with intervals over groups where they are known and over clips elsewhere, so
+        that a clip tested with several seeds counts once; Wilson's if each was tested once.
     """
     accuracies = [float((frame["label"] == frame["predicted"]).mean()) for frame in frames]
     everything = pd.concat(frames, ignore_index=True)
