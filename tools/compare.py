@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.stage import run
-from genrepro.evaluation.intervals import bootstrap, clusters
+from genrepro.evaluation.intervals import clusters, difference, sign_flip, unit_sums
 from tools import runs
 
-RESAMPLES = 10_000
-SEED = 42  # of the bootstrap: the same runs give the same interval
+FEWEST_UNITS = 10  # groups, or clips without one, below which neither is called better
 
 
 def compare(
@@ -30,14 +28,15 @@ def compare(
     """Compare two families of runs on the clips that both were tested on.
 
     A clip's score is the share of a family's runs that predicted it correctly. The interval of the
-    difference resamples clips, by group where known. The exact test is the sign test over clips
-    on which the families differ; with one run per side it is McNemar's exact test. Both take the
-    models as fixed: the variation between trainings shows only in families of several seeds.
+    difference and the exact test (random signs) take a group's clips together where groups are
+    known; without groups and with one run per side the test is McNemar's. Both take the models as
+    fixed: the variation between trainings shows only in families of several seeds.
 
     Returns:
         clips, units (groups, or clips without a group), runs, accuracy of both, difference
         (b - a) with its interval, the number of clips on which each side is better, p of the
-        exact test, and `better`: "a", "b", or None if the interval contains 0 or p is too large.
+        exact test, and `better`: "a", "b", or None if the interval contains 0, p is too large, or
+        there are fewer than FEWEST_UNITS units.
 
     Raises:
         PipelineError: no clip is in both, or a clip's label differs.
@@ -57,22 +56,14 @@ def compare(
         )
     gain = (both["correct_b"] - both["correct_a"]).to_numpy()
     units = clusters(both.index.tolist(), both["group_a"].tolist())
-    interval = bootstrap(
-        np.column_stack([np.ones(len(gain)), gain]),
-        units,
-        lambda sums: (sums[..., 1] / sums[..., 0])[None],
-        confidence=confidence,
-        resamples=RESAMPLES,
-        seed=SEED,
-    )[0]
-    a_better, b_better = int((gain < -1e-9).sum()), int((gain > 1e-9).sum())
-    differing = a_better + b_better
-    p = float(binomtest(b_better, differing).pvalue) if differing else 1.0
+    sizes, gains = unit_sums(np.column_stack([np.ones(len(gain)), gain]), units).T
+    interval, p = difference(gains, sizes, confidence), sign_flip(gains)
     low, high = interval["low"], interval["high"]
     clear = low is not None and high is not None and (low > 0 or high < 0) and p < 1 - confidence
+    clear = clear and len(sizes) >= FEWEST_UNITS
     return {
         "clips": len(both),
-        "units": int(units.max()) + 1,
+        "units": len(sizes),
         "clips_in_one_only": len(first) + len(second) - 2 * len(both),
         "runs_a": len(a),
         "runs_b": len(b),
@@ -81,8 +72,8 @@ def compare(
         "difference": round(float(gain.mean()), 6),
         "interval": interval,
         "confidence": confidence,
-        "clips_a_better": a_better,
-        "clips_b_better": b_better,
+        "clips_a_better": int((gain < -1e-9).sum()),
+        "clips_b_better": int((gain > 1e-9).sum()),
         "p": p,  # not rounded, because it may be tiny
         "better": ("b" if gain.mean() > 0 else "a") if clear else None,
     }
@@ -90,20 +81,25 @@ def compare(
 
 def sentence(result: dict, a: str, b: str) -> str:
     """The result in one sentence that can be quoted."""
-    points = 100 * result["difference"]
-    low, high = result["interval"]["low"], result["interval"]["high"]
-    level = f"{result['confidence']:.0%} interval"
-    if result["better"] is None:
-        known = "no interval" if low is None else f"{level} {100 * low:+.1f} to {100 * high:+.1f}"
+    points, clips, units = 100 * result["difference"], result["clips"], result["units"]
+    sample = f"{clips} clips" if units == clips else f"{clips} clips of {units} groups"
+    if units < FEWEST_UNITS:
         return (
-            f"The difference between {b} and {a} may be chance: {points:+.1f} points, {known}, "
-            f"on {result['clips']} clips (p = {result['p']:.2g})."
+            f"Nothing can be said about {b} and {a}: {points:+.1f} points on {sample}, but at "
+            f"least {FEWEST_UNITS} groups are needed."
+        )
+    low, high = 100 * result["interval"]["low"], 100 * result["interval"]["high"]
+    level, chance = f"{result['confidence']:.0%} interval", f"on {sample} (p = {result['p']:.2g})"
+    if result["better"] is None:
+        return (
+            f"The difference between {b} and {a} may be chance: {points:+.1f} points, {level} "
+            f"{low:+.1f} to {high:+.1f}, {chance}."
         )
     better, worse = (b, a) if result["better"] == "b" else (a, b)
-    ends = sorted((abs(100 * low), abs(100 * high)))
+    least, most = sorted((abs(low), abs(high)))
     return (
-        f"{better} is better than {worse} by {abs(points):.1f} points, {level} {ends[0]:.1f} to "
-        f"{ends[1]:.1f}, on {result['clips']} clips (p = {result['p']:.2g})."
+        f"{better} is better than {worse} by {abs(points):.1f} points, {level} {least:.1f} to "
+        f"{most:.1f}, {chance}."
     )
 
 

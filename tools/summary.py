@@ -20,7 +20,6 @@ from genrepro.core.errors import PipelineError
 from genrepro.core.stage import run
 from genrepro.evaluation.scoring import score
 from tools import runs
-from tools.compare import RESAMPLES, SEED
 
 REPEATED = ("seed", "split.fold")  # the parameters that repeat a recipe without changing it
 
@@ -109,13 +108,13 @@ def pool(frames: Sequence[pd.DataFrame], *, confidence: float = 0.95) -> dict[st
     Returns:
         runs, clips (each counted once) and units; `accuracies` of the runs with their mean,
         standard deviation (None for one run), lowest and highest; accuracy and macro F1 over all
-        predictions, with intervals that resample clips, by group where known, so that a clip
-        tested with several seeds counts once; Wilson's interval if each clip was tested once.
+        predictions, with intervals over groups where they are known and over clips elsewhere, so
+        that a clip tested with several seeds counts once; Wilson's if each was tested once.
     """
     accuracies = [float((frame["label"] == frame["predicted"]).mean()) for frame in frames]
     everything = pd.concat(frames, ignore_index=True)
     labels = sorted(column[2:] for column in everything if column.startswith("p_"))
-    figures = score(everything, labels, confidence, RESAMPLES, SEED)
+    figures = score(everything, labels, confidence)
     unique = everything["clip"].nunique()
     spread = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
     return {

@@ -96,7 +96,6 @@ class Evaluate(Section):
     batch_size: int = Field(ge=1)
     device: Literal["auto", "cpu", "cuda"]
     confidence: float = Field(gt=0, lt=1)
-    bootstrap: int = Field(ge=100)
     mistakes: int = Field(ge=0)
 
 

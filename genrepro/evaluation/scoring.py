@@ -15,65 +15,57 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.metrics import precision_recall_fscore_support
 
-from genrepro.evaluation.intervals import Interval, bootstrap, clusters, wilson
+from genrepro.evaluation.intervals import (
+    NO_INTERVAL,
+    clusters,
+    jackknife,
+    positive,
+    proportion,
+    unit_sums,
+    wilson,
+)
 
 BINS = 15  # of equal width, as in Guo et al., On Calibration of Modern Neural Networks (2017)
+FEWEST_UNITS = 20  # for an interval of macro F1 or loss: with fewer it would miss too often
 _SMALLEST = 1e-12  # replaces a probability that was written as 0
 
 
-def score(
-    frame: pd.DataFrame, labels: Sequence[str], confidence: float, resamples: int, seed: int
-) -> dict[str, Any]:
+def score(frame: pd.DataFrame, labels: Sequence[str], confidence: float) -> dict[str, Any]:
     """Compute the metrics of a set of predictions, with intervals.
 
     Args:
         frame: the predictions.
         labels: all labels, in the model's order.
         confidence: level of the intervals, e.g. 0.95.
-        resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
 
     Returns:
         The content of metrics/test.json. `accuracy_interval` is Wilson's, which assumes independent
-        clips; `accuracy_by_group_interval` and the others resample groups where they are known.
-        If all clips are right, or none, resampling shows no spread: the former is then Wilson's
-        with the number of groups as trials. `macro_f1` averages over labels that are present or
-        predicted. `loss` is the mean of -ln p of the true label. `calibration_error` is the
-        expected calibration error over 15 bins of equal width; with few clips it is above 0 even
-        for a perfectly calibrated model. Per label: clips, precision, recall with Wilson's
-        interval, and F1; None where undefined.
+        clips; `accuracy_by_group_interval` and the others allow for groups where they are known.
+        `macro_f1` averages over labels that are present or predicted. `loss` is the mean of -ln p
+        of the true label. Both have an interval from FEWEST_UNITS groups (or clips without one) on.
+        `calibration_error` is the expected calibration error over 15 bins of equal width; with few
+        clips it is above 0 even for a perfectly calibrated model, so an interval around it would
+        not contain the truth. Per label: clips, precision, recall with Wilson's interval, and F1;
+        None where undefined.
     """
-    correct = (frame["label"] == frame["predicted"]).to_numpy()
-    per_label = _per_label(frame, labels, confidence)
     columns, statistic = _sums(frame, labels)
-    units = clusters(frame["clip"].tolist(), _groups(frame))
-    intervals = bootstrap(
-        columns, units, statistic, confidence=confidence, resamples=resamples, seed=seed
-    )
-    accuracy, macro_f1, loss, calibration_error = statistic(columns.sum(axis=0))
+    units = clusters(frame["clip"].tolist(), frame["group"].fillna("").astype(str).tolist())
+    accuracy, macro_f1, loss = jackknife(unit_sums(columns, units), statistic)
+    correct = int((frame["label"] == frame["predicted"]).sum())
+    enough = accuracy.units >= FEWEST_UNITS
     return {
         "clips": len(frame),
-        "units": int(units.max()) + 1,
-        "accuracy": _rounded(accuracy),
-        "accuracy_interval": wilson(int(correct.sum()), len(frame), confidence),
-        "accuracy_by_group_interval": _by_unit(intervals[0], accuracy, units, confidence),
-        "macro_f1": _rounded(macro_f1),
-        "macro_f1_interval": intervals[1],
-        "loss": _rounded(loss),
-        "loss_interval": intervals[2],
-        "calibration_error": _rounded(calibration_error),
-        "calibration_error_interval": intervals[3],
-        "labels": per_label,
+        "units": accuracy.units,
+        "accuracy": _rounded(accuracy.value),
+        "accuracy_interval": wilson(correct, len(frame), confidence),
+        "accuracy_by_group_interval": proportion(accuracy, confidence),
+        "macro_f1": _rounded(macro_f1.value),
+        "macro_f1_interval": proportion(macro_f1, confidence) if enough else NO_INTERVAL,
+        "loss": _rounded(loss.value),
+        "loss_interval": positive(loss, confidence) if enough else NO_INTERVAL,
+        "calibration_error": calibration_error(frame),
+        "labels": _per_label(frame, labels, confidence),
     }
-
-
-def _by_unit(
-    resampled: Interval, accuracy: float, units: np.ndarray, confidence: float
-) -> Interval:
-    if 0 < accuracy < 1:
-        return resampled
-    count = int(units.max()) + 1
-    return wilson(round(accuracy * count), count, confidence)
 
 
 def calibration_error(frame: pd.DataFrame) -> float | None:
@@ -136,25 +128,24 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
 
 
 def _sums(frame: pd.DataFrame, labels: Sequence[str]):
-    """Per-clip columns, and accuracy, macro F1, loss and calibration error from their sums."""
+    """Per-clip columns, and accuracy, macro F1 and loss as a function of their sums."""
     size = len(labels)
     true = frame["label"].to_numpy()[:, None] == np.array(labels)
     predicted = frame["predicted"].to_numpy()[:, None] == np.array(labels)
     probabilities = frame[[f"p_{label}" for label in labels]].to_numpy()
     losses = -np.log(np.maximum((probabilities * true).sum(axis=1), _SMALLEST))
-    confidences, correct, bins = _confidences(frame)
-    gaps = (bins[:, None] == np.arange(BINS)) * (correct - confidences)[:, None]
-    ones = np.ones(len(frame))
-    columns = np.column_stack([ones, correct, losses, gaps, true & predicted, true, predicted])
+    correct = (true & predicted).any(axis=1)
+    columns = np.column_stack(
+        [np.ones(len(frame)), correct, losses, true & predicted, true, predicted]
+    )
 
     def statistic(sums: np.ndarray) -> np.ndarray:
         clips, right, loss = sums[..., 0], sums[..., 1], sums[..., 2]
-        gap = np.abs(sums[..., 3 : 3 + BINS]).sum(axis=-1)
-        hits, held, called = np.split(sums[..., 3 + BINS :], [size, 2 * size], axis=-1)
+        hits, held, called = np.split(sums[..., 3:], [size, 2 * size], axis=-1)
         present = held + called > 0
         f1 = np.divide(2 * hits, held + called, out=np.zeros_like(hits), where=present)
         macro_f1 = f1.sum(axis=-1) / present.sum(axis=-1)
-        return np.stack([right / clips, macro_f1, loss / clips, gap / clips])
+        return np.stack([right / clips, macro_f1, loss / clips])
 
     return columns.astype(np.float64), statistic
 
@@ -185,10 +176,6 @@ def _confidences(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarra
     correct = (frame["label"] == frame["predicted"]).to_numpy().astype(np.float64)
     bins = np.clip(np.ceil(confidences * BINS).astype(int) - 1, 0, BINS - 1)
     return confidences, correct, bins
-
-
-def _groups(frame: pd.DataFrame) -> list[str]:
-    return frame["group"].fillna("").astype(str).tolist()
 
 
 def _rounded(value: float) -> float | None:

@@ -51,6 +51,7 @@ def text(params: Params, facts: Facts) -> str:
         name=model_name(facts),
         backbone=_backbone(facts.source),
         pretrained=pretrained,
+        temperature_hurts=_temperature_hurts(facts.test),
         labels=", ".join(_cell(label) for label in facts.data["labels"]),
         duration=_duration(facts.data["seconds"]),
         seconds=f"{facts.extractor['segment_seconds']:g}",
@@ -127,6 +128,11 @@ def _settings(params: Params, pretrained: bool) -> dict[str, object]:
     if not pretrained:
         settings["learning_rate"] = scratch
     return {key: value for key, value in settings.items() if value is not None}
+
+
+def _temperature_hurts(test: dict) -> bool:
+    before, after = test["calibration_error"], test["calibration_error_after_temperature"]
+    return None not in (before, after) and after > before
 
 
 def _duration(seconds: float) -> str:

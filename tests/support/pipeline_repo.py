@@ -30,7 +30,6 @@ SMALL = {
     "split.folds": 3,
     "train.epochs": 2,
     "train.device": "cpu",
-    "evaluate.bootstrap": 100,
     "export.onnx": False,
 }
 

@@ -43,7 +43,7 @@ def test_one_run_per_side_gives_mcnemars_exact_test(clips, seed):
     mcnemar = min(1, 2 * binom.cdf(min(only_a, only_b), only_a + only_b, 0.5))
     assert result["p"] == pytest.approx(mcnemar, abs=1e-6)
     assert result["difference"] == pytest.approx(b.mean() - a.mean(), abs=1e-6)
-    assert result["interval"]["low"] <= result["difference"] <= result["interval"]["high"]
+    assert result["interval"]["low"] < result["difference"] < result["interval"]["high"]
     mirrored = compare([frame(b)], [frame(a)])
     assert mirrored["difference"] == -result["difference"]
     assert mirrored["p"] == result["p"]
@@ -84,6 +84,36 @@ def test_groups_widen_the_interval():
     together = grouped["interval"]
     assert grouped["units"] == 20
     assert together["high"] - together["low"] > 3 * (alone["high"] - alone["low"])
+
+
+@pytest.mark.parametrize("groups", [2, 9])
+def test_few_groups_are_never_called_better(groups):
+    """All clips of two groups in favour of B gave "better, interval 20.0 to 20.0"."""
+    a = np.arange(20 * groups) % 5 > 0
+    named = [f"g{i // 20}" for i in range(20 * groups)]
+    result = compare([frame(a, group=named)], [frame(np.full(len(a), True), group=named)])
+    assert result["better"] is None
+    assert result["interval"]["high"] - result["interval"]["low"] > 0.05
+    assert sentence(result, "A", "B") == (
+        f"Nothing can be said about B and A: +20.0 points on {20 * groups} clips of {groups} "
+        "groups, but at least 10 groups are needed."
+    )
+
+
+def test_enough_groups_can_be_better():
+    rng = np.random.default_rng(0)
+    a, named = rng.random(400) < 0.6, [f"g{i // 20}" for i in range(400)]
+    result = compare([frame(a, group=named)], [frame(a | (rng.random(400) < 0.5), group=named)])
+    assert result["better"] == "b"
+    assert "on 400 clips of 20 groups (p = " in sentence(result, "A", "B")
+
+
+def test_the_test_takes_a_groups_clips_together():
+    """B is better on all 12 clips of one group: no evidence, however many clips there are."""
+    named = ["one"] * 12 + [f"g{i}" for i in range(60)]
+    a = np.r_[np.zeros(12, bool), np.ones(60, bool)]
+    result = compare([frame(a, group=named)], [frame(np.ones(72, bool), group=named)])
+    assert (result["p"], result["better"]) == (1.0, None)
 
 
 def test_folds_are_joined_and_seeds_averaged():

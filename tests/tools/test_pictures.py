@@ -43,8 +43,13 @@ def write_results(folder):
         separator = "\t" if name.endswith("tsv") else ","
         pd.DataFrame(table).to_csv(folder / name, index=False, sep=separator)
     interval = {"low": 0.5, "high": 0.95}
-    names = ("accuracy", "macro_f1", "loss", "calibration_error")
-    test = {"clips": 12, "units": 1, "accuracy_by_group_interval": {"low": None, "high": None}}
+    names = ("accuracy", "macro_f1", "loss")
+    test = {
+        "clips": 12,
+        "units": 1,
+        "calibration_error": 0.1,
+        "accuracy_by_group_interval": {"low": None, "high": None},
+    }
     test |= dict.fromkeys(names, 0.833333) | {f"{name}_interval": interval for name in names}
     each = {"clips": 4, "precision": 1.0, "recall": 0.75, "recall_interval": interval, "f1": 0.9}
     unseen = {"clips": 0, "precision": None, "recall": None, "recall_interval": interval}

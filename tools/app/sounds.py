@@ -188,12 +188,12 @@ def metrics() -> str:
         _row("**test accuracy**", test, "accuracy"),
         _row("test macro F1", test, "macro_f1"),
         _row("test loss", test, "loss"),
-        _row("test calibration error", test, "calibration_error"),
+        f"| test calibration error | {test['calibration_error']:.3f} | |",
         f"| validation accuracy, {by} {validation[by]:g} | {validation['accuracy']:.3f} | |",
     ]
     if test["units"] < test["clips"]:
         by_group = _interval(test["accuracy_by_group_interval"])
-        rows.insert(1, f"| the same, resampling {test['units']} groups | | {by_group} |")
+        rows.insert(1, f"| the same, by {test['units']} groups | | {by_group} |")
     return "\n".join(["| | | interval |", "|:--|--:|:--|", *rows])
 
 
