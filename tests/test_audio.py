@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from genrepro.audio import AudioFault, Stream, extension_of, inspect, read, resample
+from genrepro.audio import EXTENSIONS, AudioFault, Stream, extension_of, inspect, read, resample
+from tests.support.samples import ROOT
 
 RATE = 22_050
+CASES = ROOT / "tests" / "cases"
 
 
 def tone(seconds: float = 1.0, rate: int = RATE, channels: int = 1) -> np.ndarray:
@@ -80,7 +82,7 @@ def faulty(folder: Path) -> dict[str, str]:
     (folder / "no samples.wav").write_bytes(wav_header(RATE, 1, 0))
     return {
         "empty.wav": "empty file",
-        "text.wav": "cannot be decoded",
+        "text.wav": "is text, not audio",
         "half a header.wav": "",
         "nan.wav": "NaN",
         "inf.wav": "infinity",
@@ -223,3 +225,99 @@ def test_damaged_bytes_are_read_or_refused(tmp_path, extension):
             assert "\n" not in str(fault)
             outcomes["refused"] += 1
     assert outcomes["refused"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["one-second.au", "one-second.aiff", "one-second.oga", "one-second.opus", "one-second.wave"],
+)
+def test_what_libsndfile_decodes_is_a_clip(name):
+    found, _ = inspect(CASES / name)
+    assert found.seconds == pytest.approx(1.0, abs=0.01)
+    assert found.cut_short is None
+    assert Path(name).suffix in EXTENSIONS
+
+
+def test_an_mp3_of_variable_bit_rate_without_a_header_is_read_whole():
+    """libsndfile stops at a length that it estimates from the first frame's bit rate: 7.4 s."""
+    found, _ = inspect(CASES / "vbr-no-header.mp3")
+    assert found.seconds == pytest.approx(20.0, abs=0.1)
+    assert found.cut_short is None
+    estimated, _ = soundfile.read(CASES / "vbr-no-header.mp3", dtype="float32")
+    samples, _ = read(CASES / "vbr-no-header.mp3")
+    np.testing.assert_allclose(samples[: len(estimated)], estimated, atol=1e-6)
+    assert np.abs(samples[-5 * RATE : -RATE]).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "words"),
+    [
+        ("cut-in-the-middle.wav", 1.0, "holds 1.0 s of the 3.0 s that its header promises"),
+        ("cut-in-the-middle.mp3", 6.5, "holds 6.5 s of the 19.9 s that its header promises"),
+        ("chained.ogg", 2.0, "several recordings in a row"),
+    ],
+)
+def test_what_a_header_promises_and_is_missing_is_reported(name, seconds, words):
+    found, _ = inspect(CASES / name)
+    assert found.seconds == pytest.approx(seconds, abs=0.05)
+    assert words in found.cut_short
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3", "aiff", "au", "w64", "rf64"])
+def test_a_cut_at_any_place_is_reported(tmp_path, kind):
+    noise = np.random.default_rng(0).normal(0, 0.1, 4 * RATE)
+    path = tmp_path / f"whole.{kind}"
+    soundfile.write(path, noise, RATE, format=kind.upper())
+    assert inspect(path)[0].cut_short is None
+    content = path.read_bytes()
+    for tenth in range(1, 10):
+        path.write_bytes(content[: len(content) * tenth // 10])
+        try:
+            found, _ = inspect(path)
+        except AudioFault:
+            continue
+        assert found.cut_short, (kind, tenth, found)
+        assert found.seconds < 4.0
+
+
+def test_a_recording_whose_size_was_never_written_is_read_whole():
+    assert inspect(CASES / "data-size-zero.wav")[0].seconds == pytest.approx(3.0, abs=0.01)
+
+
+def test_a_size_that_a_pipe_could_not_know_is_not_a_promise(tmp_path):
+    content = wav_header(RATE, 1, 2**32 - 1) + b"\1\0\2\0" * RATE
+    (tmp_path / "piped.wav").write_bytes(content)
+    assert inspect(tmp_path / "piped.wav")[0].cut_short is None
+
+
+def test_channels_that_cancel_out_are_not_silence(tmp_path):
+    found, head = inspect(CASES / "antiphase.wav", 10.0)
+    assert "cancel out" in found.remark
+    samples, _ = read(CASES / "antiphase.wav")
+    stored, _ = soundfile.read(CASES / "antiphase.wav", dtype="float32")
+    np.testing.assert_array_equal(samples, stored[:, 0])
+    np.testing.assert_array_equal(head, samples)
+    soundfile.write(
+        tmp_path / "stereo.wav", np.random.default_rng(0).normal(0, 0.1, (RATE, 2)), RATE
+    )
+    assert inspect(tmp_path / "stereo.wav")[0].remark is None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("web-page.mp3", "is a web page, not audio"),
+        ("zeros-before.mp3", "begins with 64 kB of zeros"),
+        ("one-second.m4a", "is an MP4 or M4A file, which cannot be decoded: convert it"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"PK\3\4" + bytes(range(100)), "is an archive"),
+        (b"Not found. Try again.\n", "is text, not audio"),
+    ],
+)
+def test_what_is_not_audio_is_named(tmp_path, name, words):
+    path = CASES / name if isinstance(name, str) else tmp_path / "clip.mp3"
+    if isinstance(name, bytes):
+        path.write_bytes(name)
+    with pytest.raises(AudioFault) as caught:
+        inspect(path)
+    assert words in str(caught.value)
