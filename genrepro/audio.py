@@ -23,7 +23,7 @@ import soxr
 
 from genrepro.core.files import sha256
 
-EXTENSIONS = (".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2")
+EXTENSIONS: tuple[str, ...] = (".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2")
 EXTENSIONS += (".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64")
 
 MIN_SECONDS = 0.1  # feature extractors need at least a few windows
