@@ -43,7 +43,8 @@ class ClipTrainer(Trainer):
     def _get_train_sampler(self, *args) -> Shuffled:
         together = self.args.train_batch_size * self.args.world_size
         multiple = together if self.args.world_size > 1 else 1
-        return Shuffled(len(self.train_dataset), self.args.seed, multiple)
+        self.sampler = Shuffled(len(self.train_dataset), self.args.seed, multiple)
+        return self.sampler
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         if isinstance(self.data_collator, Prefetcher):
@@ -122,6 +123,9 @@ class ClipTrainer(Trainer):
     def _load_callback_state(self) -> None:
         super()._load_callback_state()
         self.epoch_loss = self.state.stateful_callbacks[EPOCH_LOSS][self.args.process_index]
+        # accelerate's set_epoch does not reach the sampler of several processes past the wrapper
+        # that skips an unfinished epoch's first batches
+        self.sampler.set_epoch(self.state.global_step // steps_per_epoch(self.args, self.state))
 
     def _loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
         """Cross-entropy over the effective batch; accumulated batches are weighted by size."""
