@@ -64,7 +64,7 @@ def sound_files(paths: list[Path]) -> list[Path]:
                 and not each.is_dir()
             )  # fmt: skip
             if not inside:
-                raise PipelineError(f"{path} contains no {', '.join(EXTENSIONS)} file.")
+                raise PipelineError(f"{path} contains no sound file.")
         found |= dict.fromkeys(inside)
     return list(found)
 

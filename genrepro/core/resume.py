@@ -69,10 +69,9 @@ def _content(path: Path) -> object:
 
     A corpus of a terabyte is not read again to resume; files that DVC or a stage writes get a new
     time.
-
-    Raises:
-        FileNotFoundError: there is no such dependency.
     """
+    if not path.exists():
+        return None  # the stage itself says what it misses
     if not path.is_dir():
         return sha256(path)
     return {

@@ -240,7 +240,7 @@ def test_a_folder_that_is_not_a_corpus_is_refused(tmp_path):
         gather(tmp_path / "one")
     (tmp_path / "text" / "cat").mkdir(parents=True)
     (tmp_path / "text" / "cat" / "1.wav").write_text("x")
-    with pytest.raises(PipelineError, match=r"1 files were skipped, e.g. cat/1.wav: cannot"):
+    with pytest.raises(PipelineError, match=r"1 files were skipped, e.g. cat/1.wav: is text"):
         gather(tmp_path / "text")
 
 

@@ -95,11 +95,10 @@ def test_a_wrong_card_is_explained_in_one_line(hub, tmp_path):
 
 
 @pytest.mark.parametrize("files", [None, "data/*.parquet"])
-def test_a_private_or_gated_corpus_says_so(hub, tmp_path, files):
+def test_a_private_corpus_says_so(hub, tmp_path, files):
     corpora = {
         card(tmp_path, "private", repo="fails/401", files=files): "does not accept this token",
-        card(tmp_path, "gated", repo="fails/gated", files=files): "is gated: ask for access",
-        card(tmp_path, "forbidden", repo="fails/403", files=files): "forbids access",
+        card(tmp_path, "forbidden", repo="fails/403", files=files): "does not let you read",
     }
     found = gathered(hub, tmp_path, *corpora)
     for corpus, words in corpora.items():

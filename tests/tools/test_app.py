@@ -68,7 +68,7 @@ def test_a_sound_is_classified_and_a_long_one_over_time(finished):
     assert note == "1.0 s, in 1 segment." and not picture["visible"]
     Path("noise.wav").write_bytes(b"no sound")
     notice, *_ = page.classify("noise.wav")
-    assert shown(notice).startswith("This sound cannot be classified: cannot be decoded")
+    assert shown(notice).startswith("This sound cannot be classified: is text, not audio")
     assert shown(page.classify(None)[0]) == shown(page.no_model()) == ""
 
 
