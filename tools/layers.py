@@ -14,7 +14,7 @@ from transformers import AutoConfig
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import Params, load
-from genrepro.core.paths import BACKBONE, CLIPS, ENCODED, SPLIT
+from genrepro.core.paths import BACKBONE, CLIPS, ENCODED, FINGERPRINTS, SPLIT
 from genrepro.core.stage import run
 from genrepro.encoding.extractor import load_extractor
 from genrepro.encoding.parts import Part, read_parts
@@ -23,6 +23,7 @@ from genrepro.evaluation.intervals import wilson
 from genrepro.model import backbone
 from genrepro.splits import protocols
 from genrepro.splits.clips import read_clips
+from genrepro.splits.duplicates import near_identical, read_fingerprints
 from genrepro.training import frozen, probe
 
 FOLDS = 5
@@ -82,14 +83,21 @@ def joined(one: Part, other: Part) -> Part:
 
 
 def inner_folds(params: Params, pool: Part) -> list[dict[str, str]]:
-    """For each fold, clip -> "train", "validation" (which chooses the penalty) or "test"."""
-    chosen = params.split.protocol
-    protocol = chosen if chosen in ("stratified", "grouped") else "auto"
-    chosen_clips = set(pool.clips)
-    clips = [clip for clip in read_clips(CLIPS) if clip.clip in chosen_clips]
+    """For each fold, clip -> "train", "validation" (which chooses the penalty) or "test".
+
+    Clips with the same recording are in the same split of a fold, and so are clips of one group
+    unless split.protocol is stratified.
+    """
+    names = set(pool.clips)
+    clips = [clip for clip in read_clips(CLIPS) if clip.clip in names]
+    if params.split.protocol == "stratified":
+        clips = [clip._replace(group="") for clip in clips]
+    same = []
+    if params.split.same_recordings:
+        same = [(match.a, match.b) for match in near_identical(*read_fingerprints(FINGERPRINTS))]
     settings: dict[str, Any] = {"validation": params.split.validation, "seed": params.seed}
-    settings["folds"] = FOLDS
-    return [protocols.split(clips, protocol, fold=fold, **settings) for fold in range(FOLDS)]
+    settings |= {"folds": FOLDS, "same": same}
+    return [protocols.split(clips, "grouped", fold=fold, **settings) for fold in range(FOLDS)]
 
 
 def outputs(layer: int, encoded: Encoded, pool: Part, labels: list[str], params: Params):

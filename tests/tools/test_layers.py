@@ -3,10 +3,13 @@
 import csv
 import re
 
+import numpy as np
+import pyarrow.parquet
 import pytest
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import load
+from genrepro.corpus.fingerprint import FRAMES_PER_SECOND
 from genrepro.encoding.extractor import adapt, extract_segments, load_extractor
 from genrepro.encoding.store import Encoded, write_index, write_shard
 from tests.support.samples import ROOT, tiny_backbone, tone
@@ -43,6 +46,7 @@ def repo(in_tmp):
     for path, columns, lines in tables:
         with path.open("w", newline="") as file:
             csv.writer(file).writerows([columns, *lines])
+    write_fingerprints([name for name, *_ in clips])
     (in_tmp / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     return in_tmp
 
@@ -90,6 +94,40 @@ def test_a_band_is_never_in_two_splits_of_a_fold(repo):
                 clips = [f"{label}.{n:02d}" for n in range(4 * band, 4 * band + 4)]
                 assert len({fold[clip] for clip in clips}) == 1
     assert all([fold[name] for fold in folds].count("test") == 1 for name in names)
+
+
+def write_fingerprints(clips: list[str], copies: dict[str, str] | None = None) -> None:
+    """Fingerprints of clips that differ, except for copies (clip -> the clip that it repeats)."""
+    rng = np.random.default_rng(0)
+    codes = {clip: rng.integers(0, 2**32, 400, dtype=np.uint32) for clip in clips}
+    codes |= {copy: codes[clip] for copy, clip in (copies or {}).items()}
+    table = pyarrow.table(
+        {
+            "clip": list(codes),
+            "fingerprint": pyarrow.array(list(codes.values()), pyarrow.list_(pyarrow.uint32())),
+        }
+    )
+    about = {"frames_per_second": str(FRAMES_PER_SECOND)}
+    pyarrow.parquet.write_table(table.replace_schema_metadata(about), layers.FINGERPRINTS)
+
+
+@pytest.mark.parametrize("protocol", ["stratified", "auto"])
+def test_the_same_recording_is_never_in_two_splits_of_a_fold(repo, protocol):
+    names = [f"{label}.{n:02d}" for label in ("high", "low") for n in range(4 * (BANDS - 1))]
+    copies = {f"{label}.{n + 8:02d}": f"{label}.{n:02d}" for label in ("high", "low")
+              for n in range(4)}  # fmt: skip
+    pool = layers.Part(names, [0] * len(names), [], [])
+    split = PARAMS.split.model_copy(update={"protocol": protocol, "same_recordings": False})
+
+    def straddling(split) -> int:
+        folds = layers.inner_folds(PARAMS.model_copy(update={"split": split}), pool)
+        return sum(fold[a] != fold[b] for fold in folds for a, b in copies.items())
+
+    bands = layers.CLIPS.read_text()  # without them: a band would be in one split anyway
+    layers.CLIPS.write_text(re.sub(r",(high|low)-\d,", ",,", bands))
+    write_fingerprints(names, copies)
+    assert straddling(split) > 0
+    assert straddling(split.model_copy(update={"same_recordings": True})) == 0
 
 
 def test_without_a_backbone_it_names_the_command(in_tmp, monkeypatch):
