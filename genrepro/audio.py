@@ -25,6 +25,9 @@ from genrepro.core.files import sha256
 
 EXTENSIONS: tuple[str, ...] = (".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2")
 EXTENSIONS += (".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64")
+# What people take for audio as well: such a file is reported, not passed over.
+SOUNDS = (*EXTENSIONS, ".m4a", ".aac", ".wma", ".mp4", ".webm", ".mka", ".3gp", ".amr", ".ac3")
+SOUNDS += (".mpga", ".ape", ".wv", ".voc", ".sph")
 
 MIN_SECONDS = 0.1  # feature extractors need at least a few windows
 MAX_SECONDS = 4 * 3600.0  # the longest file that is read: 2.5 GB of samples at 44.1 kHz

@@ -22,6 +22,8 @@ def main(params: Params) -> None:
         write_json(DATA, summary)
         figures["clips"] = len(corpus.clips)
         figures["skipped"] = len(corpus.skipped)
+    for warning in corpus.warnings:
+        log(f"warning: {warning}; see {DATA}")
     log(
         f"{len(corpus.clips)} clips of {len(summary['labels'])} labels, "
         f"{summary['seconds'] / 60:.1f} minutes; {len(corpus.skipped)} files skipped"

@@ -16,7 +16,7 @@ import pandas as pd
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.stage import run
-from genrepro.evaluation.intervals import clusters, difference, sign_flip, unit_sums
+from genrepro.evaluation.intervals import Interval, clusters, difference, sign_flip, unit_sums
 from tools import runs
 
 FEWEST_UNITS = 10  # groups, or clips without one, below which neither is called better
@@ -58,9 +58,7 @@ def compare(
     units = clusters(both.index.tolist(), both["group_a"].tolist())
     sizes, gains = unit_sums(np.column_stack([np.ones(len(gain)), gain]), units).T
     interval, p = difference(gains, sizes, confidence), sign_flip(gains)
-    low, high = interval["low"], interval["high"]
-    clear = low is not None and high is not None and (low > 0 or high < 0) and p < 1 - confidence
-    clear = clear and len(sizes) >= FEWEST_UNITS
+    clear = len(sizes) >= FEWEST_UNITS and excludes_zero(interval) and p < 1 - confidence
     return {
         "clips": len(both),
         "units": len(sizes),
@@ -77,6 +75,11 @@ def compare(
         "p": p,  # not rounded, because it may be tiny
         "better": ("b" if gain.mean() > 0 else "a") if clear else None,
     }
+
+
+def excludes_zero(interval: Interval) -> bool:
+    low, high = interval["low"], interval["high"]
+    return low is not None and high is not None and (low > 0 or high < 0)
 
 
 def sentence(result: dict, a: str, b: str) -> str:

@@ -16,7 +16,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from genrepro.audio import EXTENSIONS
+from genrepro.audio import SOUNDS
 from genrepro.core.errors import PipelineError
 from genrepro.corpus.shelf import Shelf
 
@@ -51,10 +51,14 @@ def unpack(tarball: Path, shelf: Shelf) -> None:
 
 def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, shelf: Shelf) -> None:
     name = PurePosixPath(member.name)
-    if name.suffix.lower() not in EXTENSIONS or member.isdir():
+    if member.isdir():
+        return
+    if name.suffix.lower() not in SOUNDS:
+        shelf.ignore(name.name)
         return
     if reason := _refusal(member, name):
-        shelf.refuse(member.name, reason)
+        label = "" if reason == HIDDEN else name.parent.name
+        shelf.refuse(member.name, reason, label)
         return
     target = shelf.place(name.parent.name, name.stem, name.suffix, member.name)
     if target:

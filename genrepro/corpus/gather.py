@@ -7,13 +7,14 @@ import io
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from genrepro.audio import EXTENSIONS, Inspection
+from genrepro.audio import SOUNDS, Inspection
 from genrepro.core.errors import PipelineError
 from genrepro.core.files import sha256
 from genrepro.core.params import Data
@@ -22,11 +23,12 @@ from genrepro.corpus.card import CARD, Archive, Card, Folder, Generated, Parquet
 from genrepro.corpus.facts import Facts, Known
 from genrepro.corpus.fingerprint import FRAMES_PER_SECOND
 from genrepro.corpus.inspection import Inspected, inspect_clip
+from genrepro.corpus.layout import canonical, recognise
 from genrepro.corpus.shelf import Item, Shelf
 
 COLUMNS = ["clip", "path", "label", "seconds", "sample_rate", "channels", "sha256"]
 COLUMNS += ["group", "title", "part"]
-OTHER_AUDIO = (".m4a", ".aac", ".wma", ".opus", ".aif", ".aiff", ".au", ".amr", ".mp4", ".webm")
+MOST_LOST = 0.1  # share of a label's files that may be skipped without a warning
 
 
 class Clip(NamedTuple):
@@ -40,10 +42,12 @@ class Clip(NamedTuple):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Clips, sorted by name, and the files that could not be used: name -> reason."""
+    """Clips, sorted by name, and what became of all other files."""
 
     clips: list[Clip]
-    skipped: dict[str, str]
+    skipped: dict[str, str]  # sound files that could not be used -> reason
+    others: dict[str, int]  # ending -> number of files that are not audio
+    warnings: list[str]
     source: dict[str, str | None]  # name, title, licence, repo and revision, where known
 
 
@@ -58,7 +62,7 @@ def gather(data: Data, raw: Path) -> Corpus:
     if not folder.is_dir():
         raise PipelineError(
             f"data.corpus: there is no folder {folder}: use one of corpora/, "
-            "or a folder of your own with <label>/<clip>.<wav|flac|ogg|mp3>."
+            "or a folder of your own with <label>/<clip>.<wav|flac|ogg|mp3|…>."
         )
     card = load_card(folder)
     known = _known(data, folder, card)
@@ -69,11 +73,16 @@ def gather(data: Data, raw: Path) -> Corpus:
     results = map_processes(inspect_clip, [item.path for item in items], "inspecting")
     for item, result in zip(items, results, strict=True):
         if isinstance(result, Inspected):
-            about = facts[item.clip] = known.about(item.names, item.stem + item.path.suffix)
-            clips.append(Clip(item, result.inspection, result.fingerprint, item.facts | about))
+            facts[item.clip] = known.about(item.names, item.stem + item.path.suffix)
+            about = item.facts | facts[item.clip]
+            if "part" in about:
+                about["part"] = canonical(about["part"])
+            clips.append(Clip(item, result.inspection, result.fingerprint, about))
         else:
             shelf.drop(item, result)
-    found = Corpus(clips, dict(sorted(shelf.skipped.items())), _source(folder, card))
+    kept = Counter(clip.item.label for clip in clips)
+    skipped, others = dict(sorted(shelf.skipped.items())), dict(sorted(shelf.others.items()))
+    found = Corpus(clips, skipped, others, _losses(kept, shelf.lost), _source(folder, card))
     _check_labels(found, folder)
     known.check_used(facts, [clip.item.path.name for clip in clips])
     return found
@@ -105,7 +114,7 @@ def _fill(shelf: Shelf, folder: Path, card: Card | None) -> None:
             path = Path(card.path).expanduser()
             if not path.is_dir():
                 raise PipelineError(f"{folder / CARD}: path: there is no folder {card.path}.")
-            _take_folder(path, shelf)
+            _take_folder(path, shelf, watched=False)
         case Generated():
             _take_pieces(card.model_dump(), shelf)
         case Archive():
@@ -117,39 +126,46 @@ def _fill(shelf: Shelf, folder: Path, card: Card | None) -> None:
             parquet.take(card, shelf)
 
 
-def _take_folder(root: Path, shelf: Shelf) -> None:
-    """Copy `<label>/<clip>.<ext>`, sorted by name, whatever order the disk lists them in."""
-    for entry in sorted(root.iterdir()):
-        if entry.is_dir() and not entry.name.startswith("."):
-            for file in sorted(entry.rglob("*")):
-                _take_file(root, file, shelf)
+def _take_folder(root: Path, shelf: Shelf, watched: bool = True) -> None:
+    """Copy the clips below a folder, sorted by path, whatever order the disk lists them in."""
+    files = sorted(_files(root, watched))
+    sounds = [file for file in files if file.suffix.lower() in SOUNDS]
+    visible = [file for file in sounds if not file.name.startswith(".")]
+    layout = recognise(file.relative_to(root) for file in visible)
+    for file in files:
+        source = file.relative_to(root)
+        if file.suffix.lower() not in SOUNDS:
+            shelf.ignore(file.name)
+        elif file.name.startswith("."):
+            shelf.refuse(source.as_posix(), "hidden file")
+        elif isinstance(place := layout.place(source), str):
+            shelf.refuse(source.as_posix(), place)
+        elif not file.is_file():
+            shelf.refuse(source.as_posix(), "not a regular file, or a broken link", place[0])
         else:
-            _take_file(root, entry, shelf)
+            label, split = place
+            facts = {"part": split} if split else {}
+            target = shelf.place(label, file.stem, file.suffix, source.as_posix(), facts)
+            if target:
+                shutil.copyfile(file, target)
 
 
-def _take_file(root: Path, file: Path, shelf: Shelf) -> None:
-    extension = file.suffix.lower()
-    source = file.relative_to(root)
-    if extension not in EXTENSIONS + OTHER_AUDIO or file.is_dir():
-        return
-    if reason := _refusal(file, source, extension):
-        shelf.refuse(source.as_posix(), reason)
-        return
-    target = shelf.place(source.parts[0], file.stem, file.suffix, source.as_posix())
-    if target:
-        shutil.copyfile(file, target)
-
-
-def _refusal(file: Path, source: Path, extension: str) -> str | None:
-    if any(part.startswith(".") for part in source.parts):
-        return "hidden file"
-    if len(source.parts) == 1:
-        return "not in a label's folder"
-    if len(source.parts) > 2:
-        return "in a folder inside its label's folder"
-    if extension in OTHER_AUDIO:
-        return f"{extension} files cannot be read: convert it to FLAC"
-    return None if file.is_file() else "not a regular file, or a broken link"
+def _files(root: Path, watched: bool) -> Iterator[Path]:
+    """All files below a folder, without those in hidden folders."""
+    for folder, names, files in os.walk(root, followlinks=not watched):
+        names[:] = [name for name in names if not name.startswith(".")]
+        links = [name for name in names if Path(folder, name).is_symlink()]
+        if links and watched:
+            raise PipelineError(
+                f"data.corpus: {Path(folder, links[0])} is a link to a folder, and DVC would not "
+                "notice when the clips in it change: put the folder itself there, or name it in a "
+                "card of kind `folder`."
+            )
+        here = Path(folder).resolve()
+        for name in links:
+            if here.is_relative_to(Path(folder, name).resolve()):
+                names.remove(name)  # it leads back up
+        yield from (Path(folder, name) for name in files)
 
 
 def _take_pieces(card: dict, shelf: Shelf) -> None:
@@ -176,6 +192,15 @@ def _take_archive(card: Archive, shelf: Shelf) -> None:
     archive.unpack(tarball, shelf)
 
 
+def _losses(kept: Counter[str], lost: Counter[str]) -> list[str]:
+    """A warning for each label that lost all its clips, or many."""
+    return [
+        f"label {label!r}: {lost[label]} of {lost[label] + kept[label]} files were skipped"
+        for label in sorted(lost)
+        if lost[label] > MOST_LOST * (lost[label] + kept[label])
+    ]
+
+
 def _check_labels(corpus: Corpus, folder: Path) -> None:
     labels = sorted({clip.item.label for clip in corpus.clips})
     if len(labels) >= 2:
@@ -184,6 +209,8 @@ def _check_labels(corpus: Corpus, folder: Path) -> None:
     if corpus.skipped:
         name, reason = next(iter(corpus.skipped.items()))
         skipped = f" ({len(corpus.skipped)} files were skipped, e.g. {name}: {reason})"
+    elif corpus.others:
+        skipped = f" (only {', '.join(f'{n} of {each}' for each, n in corpus.others.items())})"
     if labels:
         raise PipelineError(
             f"data.corpus: {folder} holds clips of a single label, {labels[0]!r}{skipped}: "
@@ -191,7 +218,7 @@ def _check_labels(corpus: Corpus, folder: Path) -> None:
         )
     raise PipelineError(
         f"data.corpus: {folder} holds no usable clip{skipped}: "
-        "it should hold <label>/<clip>.<wav|flac|ogg|mp3>."
+        "it should hold <label>/<clip>.<wav|flac|ogg|mp3|…>."
     )
 
 
@@ -214,6 +241,7 @@ def summary(corpus: Corpus) -> dict[str, Any]:
     labels = Counter(clip.item.label for clip in corpus.clips)
     rates = Counter(inspection.sample_rate for inspection in found)
     cut = {c.item.clip: c.inspection.cut_short for c in corpus.clips if c.inspection.cut_short}
+    remarks = {c.item.clip: c.inspection.remark for c in corpus.clips if c.inspection.remark}
     return {
         "corpus": corpus.source,
         "clips": len(found),
@@ -222,6 +250,9 @@ def summary(corpus: Corpus) -> dict[str, Any]:
         "sample_rates": {str(rate): count for rate, count in sorted(rates.items())},
         "groups": len({c.facts["group"] for c in corpus.clips if c.facts.get("group")}),
         "cut_short": [{"clip": clip, "reason": reason} for clip, reason in cut.items()],
+        "remarks": [{"clip": clip, "remark": remark} for clip, remark in remarks.items()],
+        "warnings": corpus.warnings,
+        "not_audio": corpus.others,
         "skipped": [{"file": f, "reason": reason} for f, reason in corpus.skipped.items()],
     }
 

@@ -127,7 +127,7 @@ def _take_file(card: Parquet, file: str, path: Path, part: dict[str, str], shelf
         label = _label(row[card.label], features[card.label])
         extension = extension_of(content[:12]) if content else None
         if not content or label is None or extension is None:
-            shelf.refuse(source, _why(content, label))
+            shelf.refuse(source, _why(content, label), label or "")
             continue
         facts = {key: _text(row[column]) for key, column in columns.items() if column} | part
         stem = PurePath(name).stem or f"{PurePath(file).stem}-{number:06d}"
@@ -163,4 +163,4 @@ def _text(value: object) -> str:
 def _why(content: bytes | None, label: str | None) -> str:
     if not content:
         return "the row holds no audio bytes"
-    return "the row has no label" if label is None else "not wav, flac, ogg or mp3"
+    return "the row has no label" if label is None else "not audio that can be decoded"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from unicodedata import category
 
 from genrepro.corpus.facts import Facts
@@ -36,11 +36,19 @@ class Shelf:
         self.root = root
         self.items: list[Item] = []
         self.skipped: dict[str, str] = {}
+        self.lost: Counter[str] = Counter()  # label -> its skipped files
+        self.others: Counter[str] = Counter()  # ending -> files that are not audio
         self._taken: defaultdict[str, dict[str, int]] = defaultdict(dict)
         root.mkdir(parents=True)
 
-    def refuse(self, source: str, reason: str) -> None:
+    def refuse(self, source: str, reason: str, label: str = "") -> None:
         self.skipped[printable(source)] = reason
+        if label:
+            self.lost[printable(label)] += 1
+
+    def ignore(self, name: str) -> None:
+        """Count a file that is not audio."""
+        self.others[printable(PurePath(name).suffix.lower()) or "no ending"] += 1
 
     def place(
         self, label: str, stem: str, extension: str, source: str, facts: Facts | None = None
@@ -51,7 +59,7 @@ class Shelf:
         """
         for name in (label, stem):
             if reason := _fault_of(name):
-                self.refuse(source, reason)
+                self.refuse(source, reason, label)
                 return None
         stem = _numbered(stem, self._taken[label])
         path = self.root / label / (stem + extension)
@@ -62,7 +70,7 @@ class Shelf:
     def drop(self, item: Item, reason: str) -> None:
         """Take a file off the shelf again, because it cannot be a clip."""
         item.path.unlink()
-        self.refuse(item.source, reason)
+        self.refuse(item.source, reason, item.label)
         if not any(item.path.parent.iterdir()):
             item.path.parent.rmdir()
 

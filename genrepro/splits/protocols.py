@@ -19,7 +19,11 @@ def resolve(protocol: str, clips: Iterable[Clip]) -> str:
     """The protocol that `auto` stands for on these clips; any other is returned as it is."""
     if protocol != "auto":
         return protocol
-    return "grouped" if any(clip.group for clip in clips) else "stratified"
+    clips = list(clips)
+    if any(clip.group for clip in clips):
+        return "grouped"
+    parts = {clip.part for clip in clips}
+    return "published" if {"train", "test"} <= parts <= {"", *SPLITS} else "stratified"
 
 
 def split(

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,43 @@ def test_damaged_and_odd_files_are_skipped_or_read(folder):
     assert table["twin"]["sha256"] == table["twin too"]["sha256"]
     left = {path.name for path in found.clips[0].item.path.parents[1].rglob("*.*")}
     assert left == {clip.item.path.name for clip in found.clips}
+
+
+def test_every_file_is_a_clip_or_skipped_or_counted(folder):
+    for name in ("a3.m4a", "a4.wav"):
+        (folder / "cat" / name).write_text("x")
+    for name in ("notes.txt", "dog/cover.JPG", "dog/b1.json", "LICENSE"):
+        (folder / name).write_text("x")
+    bird = folder / "bird"
+    bird.mkdir()
+    (bird / "c1.wma").write_text("x")
+    found = gather(folder)
+    summary = corpus.summary(found)
+    assert summary["not_audio"] == {".jpg": 1, ".json": 1, ".txt": 1, "no ending": 1}
+    assert set(found.skipped) == {"bird/c1.wma", "cat/a3.m4a", "cat/a4.wav"}
+    files = sum(path.is_file() for path in folder.rglob("*"))
+    assert files == summary["clips"] + len(summary["skipped"]) + sum(summary["not_audio"].values())
+    assert summary["warnings"] == [
+        "label 'bird': 1 of 1 files were skipped",
+        "label 'cat': 2 of 4 files were skipped",
+    ]
+
+
+def test_a_linked_folder_is_refused_unless_a_card_names_it(folder, tmp_path):
+    put(tmp_path / "elsewhere" / "bird" / "c1.wav", 7)
+    (folder / "bird").symlink_to(tmp_path / "elsewhere" / "bird")
+    with pytest.raises(PipelineError, match="bird is a link to a folder"):
+        gather(folder)
+    (folder / "bird" / "up").symlink_to(folder)  # a cycle
+    found = gather(card(tmp_path / "card", kind="folder", path=str(folder)))
+    assert corpus.summary(found)["labels"] == {"bird": 1, "cat": 2, "dog": 2}
+
+
+def test_channels_that_cancel_out_are_remarked_on(folder):
+    shutil.copy(ROOT / "tests/cases/antiphase.wav", folder / "cat")
+    (remark,) = corpus.summary(gather(folder))["remarks"]
+    assert remark["clip"] == "antiphase"
+    assert "cancel out" in remark["remark"]
 
 
 def test_a_name_that_is_not_utf_8_is_skipped(folder):
@@ -240,7 +278,7 @@ def test_a_folder_that_is_not_a_corpus_is_refused(tmp_path):
         gather(tmp_path / "one")
     (tmp_path / "text" / "cat").mkdir(parents=True)
     (tmp_path / "text" / "cat" / "1.wav").write_text("x")
-    with pytest.raises(PipelineError, match=r"1 files were skipped, e.g. cat/1.wav: is text"):
+    with pytest.raises(PipelineError, match=r"1 files were skipped, e.g. cat/1.wav: is text, not"):
         gather(tmp_path / "text")
 
 

@@ -141,6 +141,16 @@ def test_auto_is_grouped_if_any_group_is_known():
     assert resolve("course", plain(8, clips_per_group=2)) == "course"
 
 
+def test_auto_takes_the_corpus_s_own_split_if_no_group_is_known():
+    parts = ("train", "test", "")
+    clips = [clip._replace(part=parts[i // 4 % 3]) for i, clip in enumerate(plain(24))]
+    folds = [clip._replace(part=str(i % 5)) for i, clip in enumerate(clips)]
+    assert resolve("auto", clips) == "published"
+    assert resolve("auto", [clip._replace(group="g") for clip in clips]) == "grouped"
+    assert resolve("auto", [clip._replace(part="train") for clip in clips]) == "stratified"
+    assert resolve("auto", folds) == "stratified"
+
+
 def test_the_course_split_is_that_of_datasets():
     from datasets import Dataset
 
