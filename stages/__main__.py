@@ -6,9 +6,15 @@ import importlib
 import sys
 from pathlib import Path
 
-from genrepro.core.errors import PipelineError
-from genrepro.core.params import load
-from genrepro.core.stage import run
+from genrepro.core.errors import PipelineError, missing_package
+
+try:
+    from genrepro.core.params import load
+    from genrepro.core.stage import run
+except ModuleNotFoundError as error:  # another Python, without the packages
+    if sentence := missing_package(error):
+        sys.exit(f"error: {sentence}")
+    raise
 
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
 

@@ -9,6 +9,7 @@ from dvc.repo import Repo
 
 from genrepro.core.errors import PipelineError, one_line
 from genrepro.core.paths import PREDICTIONS
+from tools.settings import flat
 
 _TEXT = ("clip", "label", "group", "predicted")
 
@@ -75,12 +76,4 @@ def parameters(name: str) -> dict[str, object]:
         nested = dvc.api.params_show(rev=None if name == "workspace" else name)
     except DvcException as error:
         raise PipelineError(f"cannot read the parameters of {name}: {error}") from None
-    return dict(_flat(nested))
-
-
-def _flat(nested: dict, prefix: str = ""):
-    for key, value in nested.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return flat(nested)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from pathlib import Path
 
 
@@ -20,6 +21,8 @@ def one_line(error: object, most: int = 150) -> str:
 
 def explain(error: Exception) -> str | None:
     """One sentence for an error that is the machine's and not the program's, else None."""
+    if isinstance(error, ModuleNotFoundError):
+        return missing_package(error)
     if _out_of_memory(error):
         return (
             "out of memory: set GENREPRO_WORKERS=1, a smaller train.batch_size or a shorter "
@@ -35,6 +38,17 @@ def explain(error: Exception) -> str | None:
     return (
         f"{place}: {os.strerror(error.errno).lower()}; {_DISK_ERRORS[error.errno]}, then run the "
         "same command again."
+    )
+
+
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """One sentence for a Python without the locked packages, else None: the module is our own."""
+    package = (error.name or "").split(".")[0]
+    if package in ("", "genrepro", "stages", "tools"):
+        return None
+    return (
+        f"the package {package} is not installed for {sys.executable}: type `make install` once, "
+        "then `source .venv/bin/activate` in each new terminal, and the same command again."
     )
 
 

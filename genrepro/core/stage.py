@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 from genrepro.core import paths, processes
@@ -74,6 +75,7 @@ def record_speed(stage: str) -> Iterator[dict[str, object]]:
     """Write the seconds and the peak memory of the block to metrics/speed/<stage>.json.
 
     Yields a dict to which the block adds figures of its own. Nothing depends on these files.
+    In an experiment they are also kept under its name, for `make experiments`.
     Under a launcher, rank 0 takes the stage's lock and writes its own figures.
     """
     figures: dict[str, object] = {}
@@ -88,7 +90,16 @@ def record_speed(stage: str) -> Iterator[dict[str, object]]:
     peak = max(resource.getrusage(who).ru_maxrss for who in both)
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes on macOS, KiB on Linux
     common = {"seconds": round(seconds, 2), "peak_memory_mb": round(peak * unit / 1e6)}
-    write_json(paths.SPEED / f"{stage}.json", common | figures)
+    for folder in _speed_folders():
+        write_json(folder / f"{stage}.json", common | figures)
+
+
+def _speed_folders() -> list[Path]:
+    """The workspace's, and the experiment's in the repository: DVC runs a queued experiment in a
+    temporary copy, and names both in the environment of its stages."""
+    experiment = os.environ.get("DVC_EXP_NAME")
+    repository = Path(os.environ.get("DVC_ROOT", ""))
+    return [paths.SPEED, *([repository / paths.SPEED / experiment] if experiment else [])]
 
 
 @contextlib.contextmanager

@@ -158,9 +158,9 @@ def test_every_output_has_one_stage_that_replaces_it_itself_and_figures_are_kept
     names = [path for stage in STAGES for path in outputs(stage)]
     assert len(names) == len(set(names))
     for stage in STAGES:
-        assert f"metrics/speed/{stage}.json" in outputs(stage)
         for path, options in outputs(stage).items():
-            in_git = path.startswith(("metrics/", "data/split.csv"))
+            assert not path.startswith("metrics/speed")  # it differs from run to run
+            in_git = path.startswith(("metrics/", "data/split.csv", "data/predictions.csv"))
             assert options == ({"cache": False} if in_git else {}) | {"persist": True}, path
 
 

@@ -113,14 +113,9 @@ class Clone:
 
 
 def hashes(lock: str, *only: str) -> dict[str, str]:
-    """Path -> hash of every output in a dvc.lock, or of some stages, except metrics/speed."""
+    """Path -> hash of every output in a dvc.lock, or of some stages."""
     stages = yaml.safe_load(lock)["stages"]
-    return {
-        out["path"]: out["md5"]
-        for name in only or stages
-        for out in stages[name]["outs"]
-        if not out["path"].startswith("metrics/speed/")
-    }
+    return {out["path"]: out["md5"] for name in only or stages for out in stages[name]["outs"]}
 
 
 def ran(output: str) -> list[str]:

@@ -33,11 +33,10 @@ class Place:
         self.log = root.parent / f"{root.name}.log"
 
     def outputs(self, stage: str) -> list[str]:
-        """The paths of a stage's outputs, without its speed."""
+        """The paths of a stage's outputs."""
         kinds = (self.stages[stage].get(kind, []) for kind in ("outs", "metrics", "plots"))
         entries = [entry for kind in kinds for entry in kind]
-        paths = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
-        return [path for path in paths if not path.startswith("metrics/speed/")]
+        return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
     def start(self, stage: str) -> subprocess.Popen:
         """Start a stage in a process group of its own; what it prints goes to `self.log`."""
@@ -123,7 +122,7 @@ class Place:
         if self.through_dvc:
             lock = yaml.safe_load((self.root / "dvc.lock").read_text())["stages"][stage]
             found |= {f"dvc.lock: {out['path']}": out["md5"] for out in lock["outs"]}
-        return {key: value for key, value in found.items() if "metrics/speed/" not in key}
+        return found
 
     def on_disk(self, stage: str) -> dict[str, str]:
         """Each output: the SHA-256 of its files and names, or NOTHING."""
