@@ -1,7 +1,7 @@
 """List the experiments: what differs from the commit they are based on, accuracies, seconds.
 
-Choose by validation accuracy: the best of many test accuracies looks better than it is. The interval
-is that of the test accuracy; the seconds are those of the stages that the experiment ran.
+Choose by validation accuracy: the best of many test accuracies looks better than it is. The
+interval is that of the test accuracy; the seconds are those of the stages that the experiment ran.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def seconds(name: str) -> str:
 
 
 def table(body: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as text of at most WIDTH columns; the second cell is wrapped where it is long."""
+    """Rows of cells as text of at most WIDTH columns; long first and second cells are wrapped."""
     widths = [max(len(row[i]) for row in [HEAD, *body]) for i in range(len(HEAD))]
     widths[0] = min(widths[0], 30)
     widths[1] = min(widths[1], WIDTH - sum(widths) + widths[1] - 2 * (len(HEAD) - 1))
