@@ -42,7 +42,8 @@ def compare(
         PipelineError: no clip is in both, or a clip's label differs.
     """
     first, second = _by_clip(a), _by_clip(b)
-    both = first.join(second, how="inner", lsuffix="_a", rsuffix="_b").sort_index()
+    both = pd.merge(first, second, left_index=True, right_index=True, suffixes=("_a", "_b"))
+    both = both.sort_index()
     if both.empty:
         raise PipelineError(
             "the two have no test clip in common, so they cannot be paired: compare runs with the "

@@ -6,6 +6,7 @@ interval is that of the test accuracy; the seconds are those of the stages that 
 
 from __future__ import annotations
 
+import argparse
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,11 @@ HEAD = ["experiment", "what differs", "validation", "test", "interval", "seconds
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m tools.experiments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     try:
         with Repo() as repo:
             bases = list(repo.experiments.ls(all_commits=True))

@@ -6,6 +6,7 @@ import dvc.api
 import pandas as pd
 from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.repo import Repo
+from dvc.scm import RevError
 
 from genrepro.core.errors import PipelineError, one_line
 from genrepro.core.paths import PREDICTIONS
@@ -18,7 +19,7 @@ def predictions(name: str) -> pd.DataFrame:
     """Read data/predictions.csv of an experiment, a Git revision or "workspace".
 
     Raises:
-        PipelineError: there is no such run, or its predictions are not in DVC's cache.
+        PipelineError: there is no such run, or its predictions are missing or unreadable.
     """
     text = dict.fromkeys(_TEXT, str)  # a label "007" or "NA" is text
     if name == "workspace" and not PREDICTIONS.exists():
@@ -32,11 +33,20 @@ def predictions(name: str) -> pd.DataFrame:
         raise PipelineError(
             "this is not a DVC repository: run from the repository's root."
         ) from None
-    except (DvcException, OSError, ValueError) as error:  # ValueError: it is not such a table
-        reason = one_line(error, 300)
+    except RevError:
         raise PipelineError(
-            f"cannot read {PREDICTIONS} of {name} ({reason}). `dvc exp list -A` lists the "
-            "experiments; for one that was run on another machine, type `dvc exp pull` first."
+            f"there is no experiment, branch or commit {name}: `dvc exp list -A` and `git branch` "
+            f"list them, and `dvc exp pull origin {name}` fetches an experiment that was pushed."
+        ) from None
+    except (DvcException, OSError):
+        raise PipelineError(
+            f"{PREDICTIONS} of {name} is neither in Git nor in DVC's cache: check {name} out, type "
+            "`dvc repro evaluate`, and commit the file."
+        ) from None
+    except ValueError as error:
+        raise PipelineError(
+            f"{PREDICTIONS} of {name} is not such a table ({one_line(error, 300)}): type "
+            "`dvc repro -f evaluate`."
         ) from None
 
 

@@ -234,7 +234,7 @@ def test_experiments_are_compared(repository):
 def test_a_run_that_does_not_exist_is_reported(repository):
     done = tool(repository, "tools.compare", "share60-fold0", "nothing")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: cannot read data/predictions.csv of nothing")
+    assert done.stderr.startswith("error: there is no experiment, branch or commit nothing:")
     assert "Traceback" not in done.stderr
 
 
