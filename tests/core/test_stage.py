@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from genrepro.core import params, processes, stage
-from genrepro.core.errors import PipelineError
+from genrepro.core.errors import PipelineError, explain
 from tests.support.samples import ROOT
 
 
@@ -85,6 +85,30 @@ def test_seconds_and_memory_go_to_metrics_speed(in_tmp):
         figures["clips"] = 3
     written = json.loads((in_tmp / "metrics/speed/encode.json").read_text())
     assert written["clips"] == 3 and written["seconds"] >= 0 and written["peak_memory_mb"] > 1
+
+
+def test_an_experiment_keeps_its_seconds_in_the_repository_that_it_was_started_from(
+    in_tmp, monkeypatch
+):
+    monkeypatch.setenv("DVC_EXP_NAME", "lone-wolf")
+    monkeypatch.setenv("DVC_ROOT", str(in_tmp / "repository"))
+    with stage.record_speed("encode"):
+        pass
+    kept = in_tmp / "repository/metrics/speed/lone-wolf/encode.json"
+    assert kept.read_text() == (in_tmp / "metrics/speed/encode.json").read_text()
+
+
+def test_a_python_without_the_packages_is_one_sentence_with_what_to_type(tmp_path):
+    """-I and -S: as in an environment that holds the standard library alone."""
+    program = f"import sys, runpy; sys.path.insert(0, {str(ROOT)!r}); sys.argv[1:] = ['train']; "
+    program += "runpy.run_module('stages', run_name='__main__')"
+    command = [sys.executable, "-I", "-S", "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: the package pydantic is not installed for ")
+    assert "`make install`" in done.stderr and "`source .venv/bin/activate`" in done.stderr
+    missing = ModuleNotFoundError("No module named 'genrepro.nothing'", name="genrepro.nothing")
+    assert explain(missing) is None  # ours, and a mistake
 
 
 @pytest.mark.parametrize("argv", [[], ["trian"], ["train", "more"]])

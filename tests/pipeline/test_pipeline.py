@@ -141,24 +141,6 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-@pytest.mark.slow
-def test_an_experiment_is_run_shown_and_compared(repo, tmp_path):
-    tried = repo.copy(tmp_path / "repo")
-    printed = tried.dvc("exp", "run", "-n", "half", "-S", "train.batch_size=4")
-    assert ran(printed) == ["train", "evaluate", "export"]
-    assert "train.batch_size" in tried.dvc("params", "diff")
-    rows = json.loads(tried.run("dvc", "metrics", "diff", "--all", "--json").stdout)
-    files = rows.get("diff", rows)
-    assert files["metrics/test.json"]["accuracy"].keys() >= {"old", "new"}
-    table = tried.run("dvc", "exp", "show", "--csv").stdout.splitlines()
-    columns = table[0].split(",")
-    assert {"train.batch_size", "accuracy"} <= {name.rsplit(":", 1)[-1] for name in columns}
-    batch = next(i for i, name in enumerate(columns) if name.endswith("train.batch_size"))
-    found = {row.split(",")[0]: row.split(",")[batch] for row in table[1:]}
-    assert "4" in found.values() and "8" in found.values()
-    assert "half" in tried.dvc("exp", "list")
-
-
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory) -> Clone:
     """A clone in which nothing has run yet."""

@@ -1,4 +1,4 @@
-"""tools.recipe: params.yaml is the committed values plus one recipe, and nothing else in it moves."""
+"""tools.recipe: params.yaml becomes the committed values plus one recipe, and all else stays."""
 
 import shutil
 import subprocess
