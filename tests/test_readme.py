@@ -81,6 +81,24 @@ def test_every_module_that_a_page_runs_exists_and_has_the_options(page):
 
 
 @every_page
+def test_every_recipe_that_a_page_names_exists(page):
+    named = re.findall(r"\brecipe `([a-z-]+)`", page.read_text())
+    for command in commands(page):
+        named += re.findall(r"tools\.recipe ([a-z]\S*)", command)
+    for name in named:
+        assert (ROOT / f"recipes/{name}.yaml").exists(), name
+
+
+def test_what_a_recipe_says_to_type_next_is_a_command_that_dvc_accepts():
+    from dvc.cli.parser import get_main_parser
+
+    for path in (ROOT / "recipes").glob("*.yaml"):
+        line = path.read_text().splitlines()[1]
+        for command in line.removeprefix("# Next: ").partition("    #")[0].split(" && "):
+            get_main_parser().parse_args(words(command)[1:])
+
+
+@every_page
 def test_every_make_target_that_a_page_names_exists(page):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {name for command in commands(page) for name in re.findall(r"\bmake ([a-z]+)", command)}

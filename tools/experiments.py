@@ -7,6 +7,7 @@ interval is that of the test accuracy; the seconds are those of the stages that 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -101,12 +102,11 @@ def table(body: Sequence[Sequence[str]]) -> str:
     widths[1] = min(widths[1], WIDTH - sum(widths) + widths[1] - 2 * (len(HEAD) - 1))
     lines = []
     for row in [HEAD, *body]:
-        left = textwrap.wrap(row[0], widths[0], drop_whitespace=False) or [""]
-        wrapped = textwrap.wrap(row[1], widths[1]) or [""]
-        for i in range(max(len(left), len(wrapped))):
-            first, second = (part[i] if i < len(part) else "" for part in (left, wrapped))
-            cells = [first, second, *(row[2:] if i == 0 else [""] * len(row[2:]))]
-            lines.append("  ".join(c.ljust(w) for c, w in zip(cells, widths)).rstrip())
+        wrapped = [
+            textwrap.wrap(cell, width, break_on_hyphens=False) for cell, width in zip(row, widths)
+        ]
+        for cells in itertools.zip_longest(*wrapped, fillvalue=""):
+            lines.append("  ".join(map(str.ljust, cells, widths)).rstrip())
     return "\n".join(lines)
 
 
