@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,15 @@ def test_every_make_target_that_a_page_names_exists(page):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {name for command in commands(page) for name in re.findall(r"\bmake ([a-z]+)", command)}
     assert named <= targets
+
+
+def test_make_help_lists_every_target_and_every_tool():
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True).stdout
+    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    tools = [path for path in (ROOT / "tools").rglob("*.py") if "__main__" in path.read_text()]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in tools]
+    for name in [*targets, *(name.removesuffix(".__main__") for name in names)]:
+        assert re.search(rf"(^|-m ){re.escape(name)} ", listed, re.MULTILINE), name
 
 
 @every_page

@@ -63,6 +63,16 @@ def test_a_recipe_says_what_it_is_for_and_why_each_value(path):
             assert " # " in line, line
 
 
+def test_the_recipe_of_the_course_has_its_values_whatever_the_default_run_is(repository):
+    recipe.use("gtzan")
+    params = load(Path("params.yaml"))
+    train = params.train
+    assert (params.model.id, params.data.corpus) == ("ntu-spml/distilhubert", "corpora/gtzan")
+    assert (train.epochs, train.effective_batch_size, train.learning_rate) == (10, 8, 5e-5)
+    assert (train.warmup, train.freeze, train.layers, train.probe) == (0.1, "nothing", None, False)
+    assert (params.encode.max_seconds, params.encode.normalize, params.seed) == (30, True, 42)
+
+
 def test_recipes_do_not_add_up_and_say_what_they_replace(repository, capsys):
     recipe.use("small-gpu")
     params = Path("params.yaml")
