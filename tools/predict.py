@@ -9,10 +9,11 @@ import functools
 import io
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import cast
 
-from genrepro.audio import EXTENSIONS, AudioFault
+from genrepro.audio import AudioFault, sound_extension
 from genrepro.core import processes
 from genrepro.core.errors import PipelineError
 from genrepro.core.processes import workers
@@ -40,33 +41,46 @@ def main() -> None:
     cast(io.TextIOWrapper, sys.stdout).reconfigure(
         errors="backslashreplace"
     )  # file names need not be UTF-8
-    results = classify(sound_files(args.paths), args.model)
+    files, others = sound_files(args.paths)
+    results = classify(files, args.model)
     print(json.dumps(results, indent=2, ensure_ascii=False) if args.json else table(results))
+    if others:
+        counts = ", ".join(f"{count} of {ending}" for ending, count in sorted(others.items()))
+        print(f"not audio, and skipped: {counts}", file=sys.stderr)
     if failed := [result for result in results if "error" in result]:
+        for result in failed:
+            print(f"skipped: {result['file']}: {result['error']}", file=sys.stderr)
         sys.exit(f"error: {len(failed)} of {len(results)} files could not be classified.")
 
 
-def sound_files(paths: list[Path]) -> list[Path]:
+def sound_files(paths: list[Path]) -> tuple[list[Path], Counter[str]]:
     """The given files, and the sound files in the given folders, sorted; each file once.
+
+    Returns:
+        The files, and how many others there are in the folders, by ending.
 
     Raises:
         PipelineError: a path does not exist, or a folder has no sound files.
     """
     found: dict[Path, None] = {}
+    others: Counter[str] = Counter()
     for path in paths:
         if not path.exists():
             raise PipelineError(f"{path} does not exist: name a sound file or a folder of them.")
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(
-                each for each in path.rglob("*")
-                if each.suffix.lower() in EXTENSIONS and not each.name.startswith(".")
-                and not each.is_dir()
-            )  # fmt: skip
-            if not inside:
-                raise PipelineError(f"{path} contains no sound file.")
-        found |= dict.fromkeys(inside)
-    return list(found)
+        if not path.is_dir():
+            found[path] = None
+            continue
+        files = sorted(each for each in path.rglob("*") if not each.is_dir())
+        sounds = [each for each in files if _is_sound(each)]
+        if not sounds:
+            raise PipelineError(f"{path} contains no sound file.")
+        found |= dict.fromkeys(sounds)
+        others.update(each.suffix.lower() or "no ending" for each in files if not _is_sound(each))
+    return list(found), others
+
+
+def _is_sound(path: Path) -> bool:
+    return not path.name.startswith(".") and sound_extension(path) is not None
 
 
 def classify(paths: list[Path], model: Path) -> list[dict]:
@@ -98,6 +112,7 @@ def described(classifier: Classifier, path: Path) -> dict:
         "probabilities": {name: round(p, 6) for name, p in prediction.probabilities.items()},
         "seconds": round(prediction.seconds, 3),
         "cut_short": prediction.cut_short,
+        "remark": prediction.remark,
         "segments": _segments(classifier.labels, prediction),
     }
 
@@ -136,7 +151,8 @@ def _words(result: dict) -> str:
         return f"– {result['error']}"
     ranked = list(result["probabilities"].items())[:3]
     words = ", ".join(f"{label} {p:.3f}" for label, p in ranked)
-    return words + (f"  ({result['cut_short']})" if result["cut_short"] else "")
+    notes = "; ".join(filter(None, (result["cut_short"], result["remark"])))
+    return words + (f"  ({notes})" if notes else "")
 
 
 if __name__ == "__main__":
