@@ -45,11 +45,9 @@ def main() -> None:
     results = classify(files, args.model)
     print(json.dumps(results, indent=2, ensure_ascii=False) if args.json else table(results))
     if others:
-        counts = ", ".join(f"{count} of {ending}" for ending, count in sorted(others.items()))
-        print(f"not audio, and skipped: {counts}", file=sys.stderr)
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+        print(f"skipped, since they are not audio: {counts}", file=sys.stderr)
     if failed := [result for result in results if "error" in result]:
-        for result in failed:
-            print(f"skipped: {result['file']}: {result['error']}", file=sys.stderr)
         sys.exit(f"error: {len(failed)} of {len(results)} files could not be classified.")
 
 
@@ -57,7 +55,7 @@ def sound_files(paths: list[Path]) -> tuple[list[Path], Counter[str]]:
     """The given files, and the sound files in the given folders, sorted; each file once.
 
     Returns:
-        The files, and how many others there are in the folders, by ending.
+        The files, and how many others the folders have, by ending.
 
     Raises:
         PipelineError: a path does not exist, or a folder has no sound files.
@@ -71,16 +69,20 @@ def sound_files(paths: list[Path]) -> tuple[list[Path], Counter[str]]:
             found[path] = None
             continue
         files = sorted(each for each in path.rglob("*") if not each.is_dir())
-        sounds = [each for each in files if _is_sound(each)]
+        kinds = {each: _not_a_sound(each) for each in files}
+        sounds = [each for each, kind in kinds.items() if not kind]
         if not sounds:
             raise PipelineError(f"{path} contains no sound file.")
         found |= dict.fromkeys(sounds)
-        others.update(each.suffix.lower() or "no ending" for each in files if not _is_sound(each))
+        others.update(kind for kind in kinds.values() if kind)
     return list(found), others
 
 
-def _is_sound(path: Path) -> bool:
-    return not path.name.startswith(".") and sound_extension(path) is not None
+def _not_a_sound(path: Path) -> str | None:
+    """Why a file of a folder is passed over: it is hidden, or its ending; None for a sound file."""
+    if path.name.startswith("."):
+        return "hidden"
+    return None if sound_extension(path) else path.suffix.lower() or "without ending"
 
 
 def classify(paths: list[Path], model: Path) -> list[dict]:
