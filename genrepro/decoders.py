@@ -237,13 +237,13 @@ def open_decoder(path: Path) -> Libsndfile | FFmpeg:
     """The library that reads most of a file.
 
     Raises:
-        AudioFault: neither can decode it.
+        AudioFault: neither can decode it, or it is something else than audio.
     """
+    if words := _not_audio(path):
+        raise AudioFault(words)
     try:
         file = Libsndfile(path)
     except (RuntimeError, TypeError, ValueError) as error:  # LibsndfileError is the first
-        if words := _not_audio(path):
-            raise AudioFault(words) from None
         try:
             return FFmpeg(path)
         except AudioFault as fault:

@@ -174,6 +174,17 @@ def test_leaks_licence_and_limits_are_reported(render):
     assert "none is stated; commercial music" in text
     assert "1 files of the corpus could not be used" in text
     assert "It is not known who made each clip" in text
+    assert "Clips are missing" not in text
+
+
+def test_labels_that_lost_clips_and_clips_cut_short_are_limits(render):
+    def lossy(facts: dict) -> None:
+        facts["data"]["warnings"] = ["label 'rock|pop': 900 of 1000 files were skipped"]
+        facts["data"]["cut_short"] = [{"clip": "a", "reason": "its end is missing"}] * 2
+
+    text = render(lossy).text
+    assert "- Clips are missing: label 'rock\\|pop': 900 of 1000 files were skipped.\n" in text
+    assert "- 2 clips are shorter than they were recorded" in text
 
 
 def test_a_local_backbone_reveals_no_path_and_names_no_base_model(render):
