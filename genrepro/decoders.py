@@ -124,6 +124,10 @@ class Libsndfile:
         return None
 
 
+def _kind(frame: av.AudioFrame) -> tuple[int, str, str]:
+    return frame.rate, frame.layout.name, frame.format.name
+
+
 class FFmpeg:
     """A file that FFmpeg's libraries decode; attributes as for Libsndfile.
 
@@ -147,7 +151,7 @@ class FFmpeg:
             self._container = av.open(self._opened, "r", options=options, metadata_errors="replace")
             self._frames = self._decoded()
             first = next(self._frames, None)
-        except av.FFmpegError as error:
+        except (av.FFmpegError, OSError) as error:
             self._opened.close()
             raise AudioFault(_undecodable(error)) from None
         if first is None:
@@ -176,12 +180,12 @@ class FFmpeg:
                 packet = next(packets, None)
                 if packet is None:
                     return
-            except av.FFmpegError as error:
+            except (av.FFmpegError, OSError) as error:  # or a seek to an impossible place
                 self._stopped = reason_of(error)
                 return
             try:
                 yield from packet.decode()
-            except av.FFmpegError:
+            except (av.FFmpegError, OSError):
                 self._damaged += float((packet.duration or 0) * (packet.time_base or 0))
 
     def _promised(self) -> int:
@@ -213,10 +217,7 @@ class FFmpeg:
     def _pieces(self) -> Iterator[np.ndarray]:
         import av
 
-        kinds = itertools.groupby(
-            self._frames, lambda frame: (frame.sample_rate, frame.layout.name)
-        )
-        for _, frames in kinds:
+        for _, frames in itertools.groupby(self._frames, _kind):
             resampler = av.AudioResampler("fltp", self._layout, self.sample_rate)
             for frame in itertools.chain(frames, [None]):  # None: what it holds back
                 for each in resampler.resample(frame):
@@ -329,14 +330,14 @@ def _pages(ogg: Path) -> _Pages:
         return _Pages(content)
 
 
-def _head(path: Path) -> bytes:
+def _head(path: Path, size: int) -> bytes:
     with path.open("rb") as file:
-        return file.read(1 << 16)
+        return file.read(size)
 
 
 def _not_audio(path: Path) -> str | None:
     """What a file that is not audio is instead, in people's words; None if that is not clear."""
-    head = _head(path)
+    head = _head(path, 1 << 12)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")):
         return "is a web page, not audio: the download failed"
@@ -353,9 +354,9 @@ def _not_audio(path: Path) -> str | None:
 
 def _damaged(path: Path) -> str | None:
     """What neither library can decode, in people's words; None if that is not clear."""
-    head = _head(path)
+    head = _head(path, 1 << 16)
     if not head.strip(b"\0"):
-        return f"begins with {len(head) / 1024:.0f} kB of zeros: it is damaged"
+        return f"begins with {len(head)} bytes of zeros: it is damaged"
     for magic, (kind, at) in _KINDS.items():
         if head[at:].startswith(magic):
             return f"is {kind} without sound, cut short or damaged"

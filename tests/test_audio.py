@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from genrepro.audio import SOUNDS, AudioFault, Stream, extension_of, inspect, read, resample
+from tests.support.encoded import encode
 from tests.support.samples import ROOT
 
 RATE = 22_050
@@ -201,12 +202,17 @@ def test_blocks_come_in_order(tmp_path):
     np.testing.assert_allclose(np.concatenate(blocks), wave, atol=1e-6)
 
 
-@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3", "m4a", "wma", "mka"])
 def test_damaged_bytes_are_read_or_refused(tmp_path, extension):
     """Sixty damaged files per format, with a fixed seed."""
     random = np.random.default_rng(7)
     path = tmp_path / f"whole.{extension}"
-    soundfile.write(path, random.normal(0, 0.1, (RATE // 2, 2)), RATE)
+    noise = random.normal(0, 0.1, (RATE // 2, 2))
+    codec = {"m4a": "aac", "wma": "wmav2", "mka": "flac"}.get(extension)
+    if codec:
+        encode(path, noise.T, RATE, codec)
+    else:
+        soundfile.write(path, noise, RATE)
     whole = np.frombuffer(path.read_bytes(), np.uint8)
     outcomes = {"read": 0, "refused": 0}
     for _ in range(60):
@@ -290,7 +296,7 @@ def test_channels_that_cancel_out_are_not_silence(tmp_path):
     ("name", "words"),
     [
         ("web-page.mp3", "is a web page, not audio"),
-        (bytes(70_000), "begins with 64 kB of zeros"),
+        (bytes(70_000), "begins with 65536 bytes of zeros"),
         (b"\0\0\0\x18ftypM4A \0", "is an MP4 or M4A file without sound, cut short or damaged"),
         (bytes(range(256)) * 9, "in no audio format that can be decoded"),
         (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "is a picture or a document"),

@@ -38,7 +38,7 @@ def encode(
     **options: str,
 ) -> Path:
     """Write (n,) or (channels, n) samples with one of FFmpeg's encoders."""
-    samples = np.atleast_2d(samples).astype(np.float32)
+    samples = np.ascontiguousarray(np.atleast_2d(samples), np.float32)
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
     with av.open(str(path), "w", format=kind, options=container or {}) as file:
         stream = file.add_stream(codec, rate=rate, options=options, layout=layout)
