@@ -359,7 +359,7 @@ def _damaged(path: Path) -> str | None:
         return f"begins with {len(head)} bytes of zeros: it is damaged"
     for magic, (kind, at) in _KINDS.items():
         if head[at:].startswith(magic):
-            return f"is {kind} without sound, cut short or damaged"
+            return f"is {kind} whose sound is missing, damaged or in an unknown encoding"
     return None
 
 

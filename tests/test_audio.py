@@ -297,7 +297,7 @@ def test_channels_that_cancel_out_are_not_silence(tmp_path):
     [
         ("web-page.mp3", "is a web page, not audio"),
         (bytes(70_000), "begins with 65536 bytes of zeros"),
-        (b"\0\0\0\x18ftypM4A \0", "is an MP4 or M4A file without sound, cut short or damaged"),
+        (b"\0\0\0\x18ftypM4A \0", "is an MP4 or M4A file whose sound is missing, damaged or"),
         (bytes(range(256)) * 9, "in no audio format that can be decoded"),
         (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "is a picture or a document"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
