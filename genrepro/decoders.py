@@ -31,16 +31,7 @@ ROUNDING = 0.1  # s; how far a container's length may be from that of its sound
 # FFmpeg would also open playlists, which name other files, and images: these formats and no others.
 CONTAINERS = "mov,matroska,asf,aac,amr,ac3,eac3,dts,flv,avi,mpeg,mpegts,mp3,ogg,wav,w64,caf,aiff,au"
 CONTAINERS += ",flac,voc,nistsphere,iff,wv,ape,tta,mpc,mpc8,dsf,rm"
-MEASURED = {
-    "mov",
-    "matroska",
-    "asf",
-    "avi",
-    "flv",
-    "ape",
-    "wv",
-    "tta",
-}  # with lengths in headers
+MEASURED = {"mov", "matroska", "asf", "avi", "flv", "ape", "wv", "tta"}  # headers state lengths
 
 
 class AudioFault(Exception):
@@ -195,40 +186,42 @@ class FFmpeg:
                 length = float(stream.duration * stream.time_base)
             elif self._container.duration and len(self._container.streams) == 1:
                 length = self._container.duration / 1e6
-        return max(0, round((length - ROUNDING) * self.sample_rate))
+        return round(length * self.sample_rate)
 
     def blocks(self, wanted: float) -> Iterator[np.ndarray]:
         """Yield (n, channels) float32, n > 0."""
-        most, decoded = max(1, BLOCK_SAMPLES // self.channels), 0
+        most, decoded, count = max(1, BLOCK_SAMPLES // self.channels), 0, 0
         waiting: list[np.ndarray] = []
         for piece in self._pieces():
             waiting.append(piece)
-            if (count := sum(map(len, waiting))) >= min(most, wanted - decoded):
-                block = np.concatenate(waiting)
-                yield block[: int(min(count, wanted - decoded))]
-                decoded, waiting = decoded + count, []
+            count += len(piece)
+            if count >= min(most, wanted - decoded):
+                yield np.concatenate(waiting)[: int(min(count, wanted - decoded))]
+                decoded, count, waiting = decoded + count, 0, []
             if decoded >= wanted:
                 return
         if waiting:
-            yield (block := np.concatenate(waiting))
-            decoded += len(block)
-        self.cut_short = self._missing(decoded, wanted)
+            yield np.concatenate(waiting)
+        self.cut_short = self._missing(decoded + count, wanted)
 
     def _pieces(self) -> Iterator[np.ndarray]:
         import av
 
-        for _, frames in itertools.groupby(self._frames, _kind):
-            resampler = av.AudioResampler("fltp", self._layout, self.sample_rate)
-            for frame in itertools.chain(frames, [None]):  # None: what it holds back
-                for each in resampler.resample(frame):
-                    if each is not None and each.samples:
-                        yield each.to_ndarray().T
+        try:
+            for _, frames in itertools.groupby(self._frames, _kind):
+                resampler = av.AudioResampler("fltp", self._layout, self.sample_rate)
+                for frame in itertools.chain(frames, [None]):  # None: what it holds back
+                    for each in resampler.resample(frame):
+                        if each is not None and each.samples:
+                            yield each.to_ndarray().T
+        except (av.FFmpegError, OSError) as error:  # the change is one that it cannot convert
+            self._stopped = reason_of(error)
 
     def _missing(self, decoded: int, wanted: float) -> str | None:
         if self._stopped:
             return _stopped(decoded, self.promised, self.sample_rate, self._stopped)
-        if decoded < min(self.promised, wanted):
-            return _too_short(decoded, self.promised, self.sample_rate)
+        if decoded < min(self.promised - ROUNDING * self.sample_rate, wanted):
+            return _too_short(decoded, min(self.promised, wanted), self.sample_rate)
         if self._damaged >= 0.05:
             return f"{self._damaged:.1f} s of it are damaged and were passed over"
         return _pages(self._path).missing() if self._container.format.name == "ogg" else None
@@ -314,6 +307,9 @@ class _Pages:
     def __init__(self, content: mmap.mmap) -> None:
         pages = list(re.finditer(rb"OggS\0(.)", content, re.DOTALL))
         flags = [page[1][0] for page in pages]
+        self.chained = self._ends = False
+        if not pages:
+            return
         sizes = pages[-1].start() + 27  # one byte per segment of the last page
         segments = content[sizes : sizes + content[sizes - 1]] if sizes <= len(content) else b""
         whole = bool(segments) and sizes + len(segments) + sum(segments) <= len(content)
