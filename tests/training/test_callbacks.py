@@ -2,9 +2,10 @@
 
 import io
 import sys
+from types import SimpleNamespace
 
 import pytest
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState
 
 from genrepro.training.callbacks import ProgressBar
 
@@ -22,12 +23,12 @@ class Output(io.StringIO):
     ("terminal", "rank", "shown"), [(True, 0, True), (False, 0, False), (True, 1, False)]
 )
 def test_the_first_process_shows_the_steps_of_an_epoch_on_a_terminal(
-    terminal, rank, shown, monkeypatch, tmp_path
+    terminal, rank, shown, monkeypatch
 ):
     monkeypatch.setattr(sys, "stderr", written := Output(terminal))
     monkeypatch.setenv("LOCAL_RANK", str(rank))
     monkeypatch.setenv("RANK", str(rank))
-    args = TrainingArguments(str(tmp_path), num_train_epochs=3, use_cpu=True)
+    args = SimpleNamespace(num_train_epochs=3)
     state, control, bar = TrainerState(max_steps=12, global_step=5), TrainerControl(), ProgressBar()
     bar.on_epoch_begin(args, state, control)  # resumed after the first step of the second epoch
     bar.bar.mininterval = 0  # seconds between two drawings
