@@ -60,8 +60,10 @@ class Train(Section):
     warmup: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     label_smoothing: float = Field(ge=0, lt=1)
+    class_weights: Literal["none", "balanced"]
     early_stopping: int = Field(ge=0)
     keep: Literal["best", "last"]
+    select_by: Literal["accuracy", "macro_f1", "loss"]
     layers: int | None = Field(ge=1)
     weighted_layer_sum: bool
     freeze: Literal["nothing", "convolutions", "backbone"]
