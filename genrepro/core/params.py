@@ -35,6 +35,7 @@ class Split(Section):
     fold: int = Field(ge=0)
     validation: float = Field(gt=0, lt=1)
     same_recordings: bool
+    keep: bool
 
     @model_validator(mode="after")
     def _fold_exists(self) -> Split:
