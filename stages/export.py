@@ -19,7 +19,7 @@ from genrepro.core.stage import log, record_speed
 from genrepro.encoding.extractor import load_extractor
 from genrepro.encoding.parts import read_parts
 from genrepro.encoding.store import Encoded
-from genrepro.export import card, onnx
+from genrepro.export import card, onnx, program
 from genrepro.model import allocator, backbone, device
 from genrepro.model.inference import segment_logits
 
@@ -39,6 +39,7 @@ def main(params: Params) -> None:
             variants = {}
             if params.export.onnx:
                 variants = _write_onnx(model, segments[0], draft, params.export.int8)
+                program.write(extractor, draft)
             write_text(draft / "README.md", card.text(params, read_facts()))
             expected = segment_logits(model.to(used), segments, batch_size=1)
             parity = _parity(expected, variants, segments)

@@ -22,7 +22,10 @@ def main(params: Params) -> None:
         write_json(DATA, summary)
         figures["clips"] = len(corpus.clips)
         figures["skipped"] = len(corpus.skipped)
-    for warning in corpus.warnings:
+    warnings = list(corpus.warnings)
+    if cut := summary["cut_short"]:
+        warnings.append(f"{len(cut)} clips are cut short or damaged, e.g. {cut[0]['clip']}")
+    for warning in warnings:
         log(f"warning: {warning}; see {DATA}")
     log(
         f"{len(corpus.clips)} clips of {len(summary['labels'])} labels, "

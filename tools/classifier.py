@@ -39,6 +39,7 @@ class Prediction:
         spans: (segments, 2), each segment's start and end in seconds.
         over_time: (segments, labels), probabilities in the order of `Classifier.labels`.
         cut_short: why decoding stopped before the end of the file, or None.
+        remark: what else a person should know about the sound, or None.
     """
 
     probabilities: dict[str, float]
@@ -46,6 +47,7 @@ class Prediction:
     spans: np.ndarray
     over_time: np.ndarray
     cut_short: str | None
+    remark: str | None
 
     @property
     def label(self) -> str:
@@ -80,13 +82,13 @@ class Classifier:
         """
         with audio.Stream(path) as stream:
             found = self._classify(stream, stream.sample_rate)
-            cut_short = stream.cut_short
+            cut_short, remark = stream.cut_short, stream.remark
         if found is None:
             raise audio.AudioFault(
                 cut_short or f"at least {audio.MIN_SECONDS} s of sound are needed"
             )
         probabilities, seconds, spans, over_time = found
-        return Prediction(probabilities, seconds, spans, over_time, cut_short)
+        return Prediction(probabilities, seconds, spans, over_time, cut_short, remark)
 
     def _classify(self, blocks: Iterable[np.ndarray], rate: int) -> tuple | None:
         """The first four fields of the prediction for blocks of samples at `rate`."""

@@ -90,6 +90,34 @@ def curves(frame: pd.DataFrame, kept_epoch: int | None = None) -> Figure:
     return figure
 
 
+def corpus(clips: dict[str, int], skipped: dict[str, int], seconds: Sequence[float]) -> Figure:
+    """How many clips each label has, and how long they are.
+
+    Args:
+        clips: label -> clips; labels that lost all of them have 0.
+        skipped: label -> files that cannot be used.
+        seconds: the length of each clip.
+    """
+    labels = sorted(clips, key=lambda label: (clips[label], label))
+    height = max(2.6, 1.2 + 0.26 * len(labels))
+    figure = Figure(figsize=(9.6, min(24.0, height)), layout="constrained")
+    counts, lengths = figure.subplots(1, 2)
+    used = [clips[label] for label in labels]
+    counts.barh(range(len(labels)), used, color=BLUE, label="clips")
+    if any(skipped.values()):
+        lost = [skipped.get(label, 0) for label in labels]
+        counts.barh(range(len(labels)), lost, left=used, color=ORANGE, label="skipped files")
+        counts.legend()
+    counts.set_yticks(range(len(labels)), labels)
+    counts.set(title="Clips by label", xlabel="files")
+    counts.grid(axis="y", visible=False)
+    lengths.hist(seconds, bins=40, color=BLUE)
+    lengths.set(title="Lengths", xlabel="seconds", ylabel="clips")
+    for axis in (counts.xaxis, lengths.yaxis):
+        axis.get_major_locator().set_params(integer=True)
+    return figure
+
+
 def confusion(true: Sequence[str], predicted: Sequence[str]) -> Figure:
     """Counts by true label (rows) and predicted label (columns), shaded by share of the row."""
     labels = sorted({*true, *predicted})

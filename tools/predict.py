@@ -9,10 +9,11 @@ import functools
 import io
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import cast
 
-from genrepro.audio import EXTENSIONS, AudioFault
+from genrepro.audio import AudioFault, sound_extension
 from genrepro.core import processes
 from genrepro.core.errors import PipelineError
 from genrepro.core.processes import workers
@@ -40,33 +41,48 @@ def main() -> None:
     cast(io.TextIOWrapper, sys.stdout).reconfigure(
         errors="backslashreplace"
     )  # file names need not be UTF-8
-    results = classify(sound_files(args.paths), args.model)
+    files, others = sound_files(args.paths)
+    results = classify(files, args.model)
     print(json.dumps(results, indent=2, ensure_ascii=False) if args.json else table(results))
+    if others:
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+        print(f"skipped, since they are not audio: {counts}", file=sys.stderr)
     if failed := [result for result in results if "error" in result]:
         sys.exit(f"error: {len(failed)} of {len(results)} files could not be classified.")
 
 
-def sound_files(paths: list[Path]) -> list[Path]:
+def sound_files(paths: list[Path]) -> tuple[list[Path], Counter[str]]:
     """The given files, and the sound files in the given folders, sorted; each file once.
+
+    Returns:
+        The files, and how many others the folders have, by ending.
 
     Raises:
         PipelineError: a path does not exist, or a folder has no sound files.
     """
     found: dict[Path, None] = {}
+    others: Counter[str] = Counter()
     for path in paths:
         if not path.exists():
             raise PipelineError(f"{path} does not exist: name a sound file or a folder of them.")
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(
-                each for each in path.rglob("*")
-                if each.suffix.lower() in EXTENSIONS and not each.name.startswith(".")
-                and not each.is_dir()
-            )  # fmt: skip
-            if not inside:
-                raise PipelineError(f"{path} contains no sound file.")
-        found |= dict.fromkeys(inside)
-    return list(found)
+        if not path.is_dir():
+            found[path] = None
+            continue
+        files = sorted(each for each in path.rglob("*") if not each.is_dir())
+        kinds = {each: _not_a_sound(each) for each in files}
+        sounds = [each for each, kind in kinds.items() if not kind]
+        if not sounds:
+            raise PipelineError(f"{path} contains no sound file.")
+        found |= dict.fromkeys(sounds)
+        others.update(kind for kind in kinds.values() if kind)
+    return list(found), others
+
+
+def _not_a_sound(path: Path) -> str | None:
+    """Why a file of a folder is passed over: it is hidden, or its ending; None for a sound file."""
+    if path.name.startswith("."):
+        return "hidden"
+    return None if sound_extension(path) else path.suffix.lower() or "without ending"
 
 
 def classify(paths: list[Path], model: Path) -> list[dict]:
@@ -98,6 +114,7 @@ def described(classifier: Classifier, path: Path) -> dict:
         "probabilities": {name: round(p, 6) for name, p in prediction.probabilities.items()},
         "seconds": round(prediction.seconds, 3),
         "cut_short": prediction.cut_short,
+        "remark": prediction.remark,
         "segments": _segments(classifier.labels, prediction),
     }
 
@@ -136,7 +153,8 @@ def _words(result: dict) -> str:
         return f"– {result['error']}"
     ranked = list(result["probabilities"].items())[:3]
     words = ", ".join(f"{label} {p:.3f}" for label, p in ranked)
-    return words + (f"  ({result['cut_short']})" if result["cut_short"] else "")
+    notes = "; ".join(filter(None, (result["cut_short"], result["remark"])))
+    return words + (f"  ({notes})" if notes else "")
 
 
 if __name__ == "__main__":

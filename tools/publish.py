@@ -39,6 +39,8 @@ SENT = (  # folder, pattern in it, folder in the repository; nothing else is sen
     (EXPORT, "*.json", ""),
     (EXPORT, "*.safetensors", ""),
     (EXPORT, "onnx/*.onnx*", ""),
+    (EXPORT, "onnx/mel_filters.npy", ""),
+    (EXPORT, "classify.py", ""),
     (METRICS, "test.json", "metrics"),
     (METRICS, "labels.json", "metrics"),
     (METRICS, "plots/recall.csv", "metrics"),

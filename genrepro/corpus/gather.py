@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,6 +48,7 @@ class Corpus:
     others: dict[str, int]  # ending -> number of files that are not audio
     warnings: list[str]
     source: dict[str, str | None]  # name, title, licence, repo and revision, where known
+    lost: dict[str, int]  # label -> number of its files that were skipped
 
 
 def gather(data: Data, raw: Path) -> Corpus:
@@ -58,6 +58,17 @@ def gather(data: Data, raw: Path) -> Corpus:
         PipelineError: the corpus is missing, its card, facts or pattern cannot be used, its
             download failed, or fewer than two labels have clips.
     """
+    found = survey(data, raw)
+    check_labels(found, Path(data.corpus))
+    return found
+
+
+def survey(data: Data, raw: Path, links: bool = False) -> Corpus:
+    """Gather also what has too few labels to train on; with links to a folder's files, not copies.
+
+    Raises:
+        PipelineError: as `gather`.
+    """
     folder = Path(data.corpus)
     if not folder.is_dir():
         raise PipelineError(
@@ -66,7 +77,7 @@ def gather(data: Data, raw: Path) -> Corpus:
         )
     card = load_card(folder)
     known = _known(data, folder, card)
-    shelf = Shelf(raw)
+    shelf = Shelf(raw, links)
     _fill(shelf, folder, card)
     clips, facts = [], {}
     items = shelf.named()
@@ -82,8 +93,8 @@ def gather(data: Data, raw: Path) -> Corpus:
             shelf.drop(item, result)
     kept = Counter(clip.item.label for clip in clips)
     skipped, others = dict(sorted(shelf.skipped.items())), dict(sorted(shelf.others.items()))
-    found = Corpus(clips, skipped, others, _losses(kept, shelf.lost), _source(folder, card))
-    _check_labels(found, folder)
+    warnings, source = _losses(kept, shelf.lost), _source(folder, card)
+    found = Corpus(clips, skipped, others, warnings, source, dict(shelf.lost))
     known.check_used(facts, [clip.item.path.name for clip in clips])
     return found
 
@@ -147,7 +158,7 @@ def _take_folder(root: Path, shelf: Shelf, watched: bool = True) -> None:
             facts = {"part": split} if split else {}
             target = shelf.place(label, file.stem, file.suffix, source.as_posix(), facts)
             if target:
-                shutil.copyfile(file, target)
+                shelf.copy(file, target)
 
 
 def _files(root: Path, watched: bool) -> Iterator[Path]:
@@ -201,7 +212,8 @@ def _losses(kept: Counter[str], lost: Counter[str]) -> list[str]:
     ]
 
 
-def _check_labels(corpus: Corpus, folder: Path) -> None:
+def check_labels(corpus: Corpus, folder: Path) -> None:
+    """Raise a PipelineError if fewer than two labels have clips."""
     labels = sorted({clip.item.label for clip in corpus.clips})
     if len(labels) >= 2:
         return

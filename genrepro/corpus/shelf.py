@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -30,10 +31,14 @@ class Item:
 
 
 class Shelf:
-    """Takes files in a fixed order; what cannot be taken is recorded with its reason."""
+    """Takes files in a fixed order; what cannot be taken is recorded with its reason.
 
-    def __init__(self, root: Path) -> None:
+    With `links`, it holds links to files instead of copies: enough to look at a corpus.
+    """
+
+    def __init__(self, root: Path, links: bool = False) -> None:
         self.root = root
+        self._links = links
         self.items: list[Item] = []
         self.skipped: dict[str, str] = {}
         self.lost: Counter[str] = Counter()  # label -> its skipped files
@@ -66,6 +71,13 @@ class Shelf:
         path.parent.mkdir(exist_ok=True)
         self.items.append(Item(path, label, stem, source, facts or {}))
         return path
+
+    def copy(self, file: Path, target: Path) -> None:
+        """Put a file at its place, as `place` gave it."""
+        if self._links:
+            target.symlink_to(file.resolve())
+        else:
+            shutil.copyfile(file, target)
 
     def drop(self, item: Item, reason: str) -> None:
         """Take a file off the shelf again, because it cannot be a clip."""

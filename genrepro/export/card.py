@@ -12,6 +12,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from genrepro.core.params import Params
+from genrepro.export import program
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 FRAMEWORKS = ("transformers", "torch", "datasets")
@@ -59,6 +60,7 @@ def text(params: Params, facts: Facts) -> str:
         clips=", ".join(f"{count} {split}" for split, count in facts.split["clips"].items()),
         leaks=LEAKS,
         settings=_settings(params, pretrained),
+        program=program.supports(facts.extractor["feature_extractor_type"]),
         versions=", ".join(f"{name} {version(name).split('+')[0]}" for name in FRAMEWORKS),
         number=_number,
         interval=_interval,

@@ -155,6 +155,26 @@ def test_channels_that_cancel_out_are_remarked_on(folder):
     assert "cancel out" in remark["remark"]
 
 
+def test_files_as_people_have_them_are_read_or_named(folder):
+    """tests/cases has what people report; tests/test_decoders.py compares the samples."""
+    files = [path for path in (ROOT / "tests/cases").iterdir() if path.is_file()]
+    for path in files:
+        shutil.copy(path, folder / "dog")
+    summary = corpus.summary(gather(folder))
+    assert summary["skipped"] == [
+        {"file": "dog/web-page.mp3", "reason": "is a web page, not audio: the download failed"}
+    ]
+    cut = {each["clip"]: each["reason"] for each in summary["cut_short"]}
+    assert cut == {
+        "cut-in-the-middle": "holds 6.5 s of the 19.9 s that its header promises",
+        "cut-in-the-middle-2": "holds 1.0 s of the 3.0 s that its header promises",
+    }
+    remarks = [{"clip": "antiphase", "remark": "its channels cancel out: the first one is used"}]
+    assert summary["remarks"] == remarks
+    assert summary["not_audio"] == {".csv": 1}
+    assert summary["labels"]["dog"] >= len(files) - 2
+
+
 def test_a_name_that_is_not_utf_8_is_skipped(folder):
     put(folder / "cat" / "x.wav").rename(folder / "cat" / os.fsdecode(b"caf\xe9.wav"))
     assert gather(folder).skipped == {"cat/caf\\udce9.wav": "its name is not valid UTF-8"}

@@ -64,6 +64,7 @@ CHANGED_BY = {
     "genrepro/hub/client.py": ["fetch_data", "fetch_model"],
     "genrepro/pretrained.py": ["fetch_model"],
     "genrepro/audio.py": ["fetch_data", "encode"],
+    "genrepro/decoders.py": ["fetch_data", "encode"],
     "genrepro/splits/audit.py": ["prepare"],
     "genrepro/encoding/store.py": ["encode", "train", "evaluate", "export"],
     "genrepro/model/backbone.py": ["train", "evaluate", "export"],

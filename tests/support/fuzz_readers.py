@@ -79,11 +79,15 @@ def audio(folder: Path) -> Sources:
     from genrepro.audio import AudioFault
     from genrepro.audio import read as decode
     from genrepro.corpus.inspection import inspect_clip
+    from tests.support.encoded import encode
 
     noise = np.random.default_rng(0).normal(0, 0.1, (8000, 2))
-    for extension in ("wav", "flac", "ogg", "mp3"):
+    for extension in ("wav", "flac", "ogg", "mp3", "m4a", "wma"):
         path = folder / f"x.{extension}"
-        soundfile.write(path, noise, 16_000)
+        if extension in ("m4a", "wma"):
+            encode(path, noise.T, 16_000, "aac" if extension == "m4a" else "wmav2")
+        else:
+            soundfile.write(path, noise, 16_000)
 
         def read(content: bytes, path: Path = path) -> str:
             path.write_bytes(content)

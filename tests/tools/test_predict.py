@@ -1,6 +1,7 @@
 """tools.predict: files of any length as evaluate would predict them, and unreadable ones."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -21,6 +22,7 @@ from tools import predict
 from tools.classifier import Classifier, _passages
 
 LABELS = ["high", "low", "middle"]
+CASES = ROOT / "tests/cases"
 PARAMS = load(ROOT / "params.yaml")
 
 
@@ -118,6 +120,10 @@ def test_files_and_folders_as_json_with_errors(hubert, tmp_path):
     soundfile.write(tmp_path / "album/deep/a.flac", tone(440, 1.5), RATE)
     soundfile.write(tmp_path / "album/b.ogg", tone(880, 0.5), RATE)
     (tmp_path / "album/cover.txt").write_text("no sound")
+    (tmp_path / "album/.DS_Store").write_text("no sound")
+    shutil.copy(tmp_path / "album/b.ogg", tmp_path / "album/unnamed")
+    shutil.copy(CASES / "antiphase.wav", tmp_path / "album/z.wave")
+    shutil.copy(CASES / "one-second.m4a", tmp_path / "album/y.m4a")
     (tmp_path / "album/c.wav").write_bytes(b"RIFF, but that is all")
     (tmp_path / "album/folder.wav").mkdir()
     (tmp_path / "album/no UTF-8 \udcff.wav").write_bytes(b"")
@@ -127,12 +133,20 @@ def test_files_and_folders_as_json_with_errors(hubert, tmp_path):
     )
     results = json.loads(done.stdout)
     names = [result["file"].rsplit("/")[-1] for result in results]
-    assert names == ["b.ogg", "c.wav", "a.flac", "no UTF-8 \udcff.wav"]
+    sounds = ["b.ogg", "c.wav", "a.flac", "no UTF-8 \udcff.wav", "unnamed", "y.m4a", "z.wave"]
+    assert names == sounds
     assert "is text, not audio" in results[1]["error"]
     assert results[2]["segments"][-1]["end"] == pytest.approx(1.5)
     assert sum(results[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert done.returncode == 1
-    assert done.stderr.strip() == "error: 2 of 4 files could not be classified."
+    assert done.stderr.splitlines() == [
+        "skipped, since they are not audio: 1 .txt, 1 hidden",
+        "error: 2 of 7 files could not be classified.",
+    ]
+    assert results[4]["probabilities"] == results[0]["probabilities"]
+    assert results[5]["seconds"] == pytest.approx(1.0, abs=0.03)
+    assert "cancel out" in results[6]["remark"]
+    assert "cancel out" in predict.table(results)
     assert "is text, not audio" in predict.table(results)
 
 

@@ -109,14 +109,13 @@ def classify(path: str) -> Result:
     try:
         found = classifier.file(Path(path))
     except audio.AudioFault as fault:
-        raise PipelineError(
-            f"This sound cannot be classified: {fault}. "
-            f"Supported files: {', '.join(audio.EXTENSIONS)}."
-        ) from None
+        raise PipelineError(f"This sound cannot be classified: {fault}.") from None
     segments = len(found.spans)
     note = f"{found.seconds:.1f} s, in {segments} segment{'s' * (segments > 1)}."
     if found.cut_short:
         note += f" The file is damaged: {found.cut_short}."
+    if found.remark:
+        note += f" Note: {found.remark}."
     picture = None
     if segments > 1:
         picture = figures.over_time(classifier.labels, found.spans, found.over_time)
