@@ -285,7 +285,7 @@ def test_a_folder_that_is_not_a_corpus_is_refused(tmp_path):
 def test_a_card_that_points_at_a_folder(folder, tmp_path):
     pets = card(tmp_path / "card", kind="folder", path=str(folder), name_pattern=r"(?P<group>[ab])")
     assert {row["group"] for row in rows(gather(pets)).values()} == {"a", "b"}
-    with pytest.raises(PipelineError, match="there is no folder nowhere"):
+    with pytest.raises(PipelineError, match="there is no file or folder nowhere"):
         gather(card(tmp_path / "lost", kind="folder", path="nowhere"))
 
 
@@ -295,7 +295,7 @@ GOOD = {"kind": "archive", "repo": "a/b", "file": "x.tar", "revision": "a" * 40,
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (yaml.safe_dump({"kind": "zip"}), "kind: must be one of generated, folder, archive"),
+        (yaml.safe_dump({"kind": "zip"}), "kind: must be one of generated, folder, table, archive"),
         (yaml.safe_dump({"path": "x"}), "kind: must be one of"),
         ("- a list", "kind: must be one of"),
         ("", "kind: must be one of"),

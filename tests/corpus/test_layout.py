@@ -46,7 +46,7 @@ def test_labels_that_are_named_as_splits_stay_labels():
 def test_files_outside_a_label_are_refused():
     found = placed("stray.wav", "cat/1.wav", "dog/1.wav", "dog/deeper/2.wav")
     assert found["stray.wav"] == "not in a label's folder"
-    assert found["dog/deeper/2.wav"] == "in a folder inside its label's folder"
+    assert "in a folder inside its label's folder" in found["dog/deeper/2.wav"]
 
 
 @pytest.mark.parametrize("seed", range(12))
