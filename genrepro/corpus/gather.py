@@ -18,7 +18,7 @@ from genrepro.audio import Inspection
 from genrepro.core.errors import PipelineError
 from genrepro.core.files import remove, sha256
 from genrepro.core.params import Data
-from genrepro.core.paths import BACKBONE, ENCODED, EXPORT, FINETUNED, RAW
+from genrepro.core.paths import REPLACED
 from genrepro.core.processes import map_processes
 from genrepro.corpus import folder as files
 from genrepro.corpus.archive import ENDINGS, unpack
@@ -30,7 +30,6 @@ from genrepro.corpus.layout import canonical
 from genrepro.corpus.shelf import Item, Shelf
 from genrepro.corpus.sources import Source, walk
 
-OUTPUTS = (RAW, ENCODED, BACKBONE, FINETUNED, EXPORT)  # folders that stages replace
 COLUMNS = ["clip", "path", "label", "seconds", "sample_rate", "channels", "sha256"]
 COLUMNS += ["group", "title", "part"]
 MOST_LOST = 0.1  # share of a label's files that may be skipped without a warning
@@ -101,7 +100,7 @@ def _check_place(place: Path) -> None:
         raise PipelineError(
             f"data.corpus: {place} is neither a folder nor an archive ({', '.join(ENDINGS)})."
         )
-    for output in map(Path.resolve, OUTPUTS):
+    for output in map(Path.resolve, REPLACED):
         if output.is_relative_to(place.resolve()) or place.resolve().is_relative_to(output):
             raise PipelineError(
                 f"data.corpus: {place} is, holds or is in a folder that a stage replaces, "

@@ -58,7 +58,7 @@ def test_nothing_is_written_outside_the_shelf(tmp_path):
     ]
     shelf = Shelf(tmp_path / "raw")
     unpack(tarball(tmp_path / "x.tar.gz", good + bad + [(member("cat/a.txt"), b"x")]), shelf)
-    assert sorted(item.source for item in shelf.items) == sorted(info.name for info, _ in good)
+    assert {item.source for item in shelf.items} == {info.name[2:] for info, _ in good}
     assert set(shelf.skipped) == {info.name for info, _ in bad}
     assert {path.name for path in tmp_path.iterdir()} == {"raw", "x.tar.gz", "x.wav"}
     for item in shelf.items:
