@@ -28,7 +28,7 @@ from genrepro.corpus.fingerprint import FRAMES_PER_SECOND
 from genrepro.corpus.inspection import Inspected, inspect_clip
 from genrepro.corpus.layout import canonical
 from genrepro.corpus.shelf import Item, Shelf
-from genrepro.corpus.sources import Source, walk
+from genrepro.corpus.sources import Source, is_sound, walk
 
 COLUMNS = ["clip", "path", "label", "seconds", "sample_rate", "channels", "sha256"]
 COLUMNS += ["group", "title", "part"]
@@ -107,6 +107,26 @@ def _check_place(place: Path) -> None:
                 f"{output.relative_to(Path.cwd())}: move the clips to a folder of their own, such "
                 "as data/my-sounds."
             )
+
+
+def refuse_foreign(raw: Path, clips: Path) -> None:
+    """Refuse to replace a folder `raw` with sound files that are not in the table `clips`.
+
+    Raises:
+        PipelineError: somebody put their own files there; the message names one.
+    """
+    written: set[str] = set()
+    if clips.is_file():
+        with clips.open(encoding="utf-8", newline="") as file:
+            written = {row["path"] for row in csv.DictReader(file)}
+    there = (each.path for each in walk(raw, watched=False) if is_sound(each.name))
+    foreign = sorted(path.as_posix() for path in there if path.as_posix() not in written)
+    if foreign:
+        raise PipelineError(
+            f"{raw} would be replaced, and holds files that are not in {clips}, e.g. {foreign[0]}: "
+            "move your clips to a folder of their own, such as data/my-sounds, or delete "
+            f"{raw} if they are copies."
+        )
 
 
 def _source(folder: Path, card: Card | None) -> dict[str, str | None]:

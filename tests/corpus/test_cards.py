@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ import soundfile
 import yaml
 
 from genrepro.core.errors import PipelineError
-from genrepro.core.params import Data
+from genrepro.core.params import Data, load
 from genrepro.corpus import gather
 from tests.support.samples import RATE, ROOT
 
@@ -367,3 +368,39 @@ def test_a_corpus_beside_the_outputs_and_in_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", str(Path("data").resolve()))
     assert len(gathered("~/mine").clips) == 2
     assert len(gathered(write_card("card", "kind: folder\npath: ~/mine\n")).clips) == 2
+
+
+def test_clips_that_somebody_put_into_data_raw_are_not_replaced():
+    from stages import fetch_data
+
+    params = load(ROOT / "params.yaml")
+    own = unpacked(Path("mine"), with_sounds({}, ["cat/1.wav", "dog/2.wav"]))
+    params = params.model_copy(update={"data": Data(corpus="mine", facts=None, name_pattern=None)})
+    unpacked(Path("data/raw"), with_sounds({}, ["owl/1.wav"]))
+    with pytest.raises(PipelineError, match=r"data/raw would be replaced.*data/raw/owl/1.wav"):
+        fetch_data.main(params)
+    assert Path("data/raw/owl/1.wav").is_file()
+    shutil.rmtree("data/raw")
+    fetch_data.main(params)
+    fetch_data.main(params)
+    clips = Path("data/clips.csv").read_text()
+    (own / "dog/2.wav").rename(own / "dog/3.wav")
+    fetch_data.main(params)
+    Path("data/clips.csv").write_text(clips)  # as if it had been killed before it wrote this one
+    fetch_data.REPLACING.touch()
+    fetch_data.main(params)
+    assert "dog/3.wav" in Path("data/clips.csv").read_text()
+    unpacked(Path("data/raw"), with_sounds({}, ["dog/9.wav"]))
+    with pytest.raises(PipelineError, match=r"data/raw/dog/9.wav"):
+        fetch_data.main(params)
+
+
+def test_make_clean_removes_outputs_and_nothing_else():
+    for name in ("Makefile", ".gitignore"):
+        shutil.copy(ROOT / name, name)
+    outputs = ["data/raw/cat/1.wav", "data/encoded/x", "models/backbone/x", ".resume/x"]
+    kept = ["data/mine/cat/1.wav", "models/mine/config.json", "data/split.csv", "export/own.md"]
+    unpacked(Path(), dict.fromkeys([*outputs, *kept], b"x"))
+    for command in ("git init -q", "git add -f data/split.csv export/own.md", "make -s clean"):
+        subprocess.run(command.split(), check=True)
+    assert [name for name in (*outputs, *kept) if Path(name).exists()] == kept
