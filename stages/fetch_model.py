@@ -28,7 +28,8 @@ def main(params: Params) -> None:
         figures["weights_mb"] = round(size / 1e6, 1)
     weights = f"{size / 1e6:.1f} MB of weights" if size else "no weights: trained from scratch"
     log(f"{source['id']} at {source['revision'] or 'its folder'}: {weights}")
-    if not source["revision"] and not Path(params.model.id).resolve().is_relative_to(Path.cwd()):
+    watched = pretrained.folder_of(params.model).resolve().is_relative_to(Path.cwd())
+    if not source["revision"] and not watched:
         log(
             f"DVC does not watch {params.model.id}: after a change there, type "
             "`dvc repro --force fetch_model`, or keep a copy in backbones/."

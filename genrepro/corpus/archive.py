@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
 import gzip
 import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -27,7 +29,8 @@ from genrepro.corpus.sources import HIDDEN, Source, is_read
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _DAMAGE: tuple[type[Exception], ...] = (tarfile.TarError, zipfile.BadZipFile, zlib.error)
-_DAMAGE += (lzma.LZMAError, EOFError, ValueError, OverflowError, NotImplementedError, OSError)
+_DAMAGE += (lzma.LZMAError, struct.error, EOFError, ValueError, OverflowError)
+_DAMAGE += (NotImplementedError, OSError)
 _ENCRYPTED, _UTF_8 = 0x1, 0x800  # a zip entry's flags
 
 
@@ -64,7 +67,7 @@ def unpack(archive: Path, folder: Path, shelf: Shelf) -> list[Source]:
                     shutil.copyfileobj(member.content, file)
                 found.append(Source(name, path))
     except _DAMAGE as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a wrong seek
             raise  # the disk; core.stage.run says what to do
         raise PipelineError(
             f"{archive.name} is cut short, damaged or not an archive ({type(error).__name__}): "

@@ -84,8 +84,8 @@ class _Places:
                 if source.name not in self._rows:
                     self._faults[source.name] = f"not listed in {listing.origin}"
         self._layout = recognise(source.name for source in sounds)
-        splits = {_split(source.name) for source in sounds} - {""}
-        self._splits = labelled and not isinstance(card, Table) and len(splits) > 1
+        by_folder = sounds if labelled and not isinstance(card, Table) else ()
+        self._splits = len({_split(source.name) for source in by_folder} - {""}) > 1
 
     def of(self, name: PurePosixPath) -> tuple[str, Facts] | str:
         """The label and the facts of a sound file, or why it is no clip."""

@@ -126,7 +126,8 @@ def _take_file(card: Parquet, file: str, path: Path, part: dict[str, str], shelf
         "parquet", data_files=str(path), split="train", streaming=True, batch_size=ROWS_AT_ONCE
     )
     features = _checked(card, file, rows)
-    if isinstance(features[card.audio], Audio) or set(features[card.audio]) == {"bytes", "path"}:
+    feature = features[card.audio]
+    if not (isinstance(feature, dict) and "array" in feature):
         rows = rows.cast_column(card.audio, Audio(decode=False))
     columns = {"group": card.group, "title": card.title_column}
     for number, row in enumerate(tqdm(rows, desc=file, unit=" clips", disable=None)):
