@@ -10,25 +10,35 @@ from __future__ import annotations
 
 import csv
 import functools
-import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from genrepro import audio
-from genrepro.core import distributed, processes, resume
+from genrepro.core import distributed, processes, resume, reuse
 from genrepro.core.errors import PipelineError
 from genrepro.core.files import atomic_output, remove
 from genrepro.core.params import Params
-from genrepro.core.paths import BACKBONE, CLIPS, ENCODED
+from genrepro.core.paths import BACKBONE, CLIPS, ENCODED, RAW
 from genrepro.core.stage import log, record_speed
 from genrepro.encoding import store
 from genrepro.encoding.extractor import Extractor, adapt, extract_segments, load_extractor
 
 SHARD_CLIPS = 32
 MAX_SHARDS = 1000
+
+
+class Job(NamedTuple):
+    """A shard to write: its clips, rows of data/clips.csv, and those of them to copy."""
+
+    clips: list[dict[str, str]]
+    same: set[str]
+    target: Path
 
 
 def main(params: Params) -> None:
@@ -44,15 +54,20 @@ def main(params: Params) -> None:
             partial = resume.folder("encode", params, {})
             if processes.rank() == 0:
                 extractor.save_pretrained(partial)
-        _encode(shards, partial)
+        sounds = {clip["clip"]: clip["sha256"] for clip in clips}
+        key = reuse.key("encode", params, {"extractor": extractor.to_json_string()}, (CLIPS, RAW))
+        same = reuse.unchanged("encode", key, ENCODED, sounds)
+        _encode(shards, partial, same)
         distributed.barrier("end")
         if processes.rank():
             return
         _finish(partial, len(shards))
+        reuse.note("encode", key, ENCODED, sounds)
         size = sum(file.stat().st_size for file in ENCODED.iterdir())
         figures["clips"] = len(clips)
         figures["mb_per_clip"] = round(size / 1e6 / len(clips), 3)
-    log(f"encoded {len(clips)} clips in segments of {extractor.segment_seconds:g} s")
+    kept = f"; {len(same)} were already encoded" if same else ""
+    log(f"encoded {len(clips)} clips in segments of {extractor.segment_seconds:g} s{kept}")
 
 
 def _read_clips() -> list[dict[str, str]]:
@@ -69,11 +84,18 @@ def _shards(clips: list[dict[str, str]]) -> list[list[dict[str, str]]]:
     return [clips[start : start + size] for start in range(0, len(clips), size)]
 
 
-def _encode(shards: list[list[dict[str, str]]], partial: Path) -> None:
-    """Write those of this process's shards that do not exist yet."""
-    jobs = [(clips, partial / _shard_name(n, len(shards))) for n, clips in enumerate(shards)]
+def _encode(shards: list[list[dict[str, str]]], partial: Path, same: set[str]) -> None:
+    """Write those of this process's shards that do not exist yet.
+
+    Args:
+        same: the clips whose rows in data/encoded are copied.
+    """
+    jobs = [
+        Job(clips, {clip["clip"] for clip in clips} & same, partial / _shard_name(n, len(shards)))
+        for n, clips in enumerate(shards)
+    ]
     jobs = jobs[processes.rank() :: processes.world()]
-    todo = [(clips, target) for clips, target in jobs if not target.exists()]
+    todo = [job for job in jobs if not job.target.exists()]
     if len(todo) < len(jobs):
         log(f"{len(jobs) - len(todo)} of {len(jobs)} shards were already encoded")
     # Forked, because importing transformers in each process would take seconds.
@@ -84,18 +106,26 @@ def _shard_name(index: int, count: int) -> str:
     return f"data-{index:05d}-of-{count:05d}.arrow"
 
 
-def _encode_shard(job: tuple[list[dict[str, str]], Path]) -> None:
-    clips, target = job
-    extractor = _extractor(target.parent)
-    rows = (
-        (clip["clip"], number, segment)
-        for clip in clips
-        for number, segment in enumerate(_segments(extractor, Path(clip["path"])))
-    )
-    first = next(rows)
-    with atomic_output(target) as draft:
-        name = extractor.model_input_names[0]
-        store.write_shard(draft, itertools.chain([first], rows), name, first[2].ndim)
+def _encode_shard(job: Job) -> None:
+    with atomic_output(job.target) as draft:
+        store.write_batches(draft, _batches(job))
+
+
+def _batches(job: Job) -> Iterator[pa.RecordBatch]:
+    extractor = _extractor(job.target.parent)
+    for clip in job.clips:
+        name = clip["clip"]
+        if name in job.same:
+            yield from _encoded_before()[name]
+            continue
+        for number, segment in enumerate(_segments(extractor, Path(clip["path"]))):
+            schema = store.schema(extractor.model_input_names[0], segment.ndim)
+            yield store.batch((name, number, segment), schema)
+
+
+@functools.cache
+def _encoded_before() -> dict[str, list[pa.RecordBatch]]:
+    return store.batches_by_clip(ENCODED)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from genrepro.core.files import atomic_output, write_json
 from genrepro.core.params import Params
 from genrepro.core.paths import CLIPS, ENCODED, FINETUNED, LABELS, PLOTS, PREDICTIONS, SPLIT, TEST
 from genrepro.core.stage import log, record_speed
-from genrepro.encoding.parts import Part, read_parts
+from genrepro.encoding.parts import Part, is_unequal, read_parts
 from genrepro.encoding.store import Encoded
 from genrepro.evaluation import scoring
 from genrepro.model import allocator, backbone, device
@@ -46,6 +46,7 @@ def main(params: Params) -> None:
     log(
         f"test accuracy {result['accuracy']:.3f}, {level:.0%} interval {interval['low']:.3f} to "
         f"{interval['high']:.3f}, on {result['clips']} clips"
+        + (f"; macro F1 {result['macro_f1']:.3f}" if is_unequal(parts.values()) else "")
     )
     before, after = result["calibration_error"], result["calibration_error_after_temperature"]
     if after > before:

@@ -12,7 +12,7 @@ from genrepro.core.files import write_json, write_text
 from genrepro.core.params import Params
 from genrepro.core.paths import AUDIT, CLIPS, DATA, FINGERPRINTS, SPLIT
 from genrepro.core.stage import log, record_speed
-from genrepro.splits import audit, protocols
+from genrepro.splits import audit, keep, protocols
 from genrepro.splits.clips import read_clips, to_csv
 from genrepro.splits.duplicates import near_identical, read_fingerprints
 
@@ -34,6 +34,9 @@ def main(params: Params) -> None:
             seed=params.seed,
             same=near,
         )
+        if params.split.keep:
+            units = protocols.units_of(clips, protocol, near)
+            splits = keep.keep(units, splits, keep.read_split(SPLIT))
         report = {"protocol": protocol, "fold": params.split.fold}
         report |= audit.audit(clips, splits, near if compare else None)
         report["same_recording"] = [str(match) for match in matches]

@@ -13,7 +13,7 @@ from genrepro.core.files import atomic_output, write_json
 from genrepro.core.params import Params
 from genrepro.core.stage import log, record_speed
 from genrepro.encoding.extractor import load_extractor
-from genrepro.encoding.parts import read_parts
+from genrepro.encoding.parts import Part, is_unequal, label_counts, read_parts
 from genrepro.encoding.store import Encoded
 from genrepro.model import allocator, backbone, device
 from genrepro.training import fine_tune, frozen, probe
@@ -45,7 +45,7 @@ def main(params: Params) -> None:
             _curves() as live,
         ):
             if params.train.probe:
-                outcome = probe.fit(model, segments, live)
+                outcome = probe.fit(model, segments, params.train.class_weights, live)
             else:
                 outcome = fine_tune.fine_tune(
                     model, segments, params.train, rate, params.seed, checkpoints, live
@@ -59,6 +59,7 @@ def main(params: Params) -> None:
             paths.VALIDATION,
             {
                 "accuracy": outcome.accuracy,
+                "macro_f1": outcome.macro_f1,
                 "loss": outcome.loss,
                 "clips": len(parts["validation"].clips),
                 outcome.by: outcome.kept,
@@ -69,7 +70,8 @@ def main(params: Params) -> None:
         figures |= {"clips": len(parts["train"].clips)} | ran_on
         if torch.cuda.is_initialized():
             figures["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6)
-    log(f"kept {outcome.by} {outcome.kept:g}: validation accuracy {outcome.accuracy:.3f}")
+    f1 = f", macro F1 {outcome.macro_f1:.3f}" if is_unequal(parts.values()) else ""
+    log(f"kept {outcome.by} {outcome.kept:g}: validation accuracy {outcome.accuracy:.3f}{f1}")
 
 
 @contextlib.contextmanager
@@ -89,11 +91,19 @@ def _where(device: object, precision: object) -> str:
     return f"on {device}" if precision == "none" else f"{precision} on {device}"
 
 
-def _plan(model, parts, labels, pretrained: bool, how: str) -> str:
+def _plan(model, parts: dict[str, Part], labels: list[str], pretrained: bool, how: str) -> str:
     sizes = ", ".join(f"{len(part.clips)} {name}" for name, part in parts.items())
     start = "pretrained" if pretrained else "from scratch"
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     return (
-        f"{model.config.model_type}, {millions:.2f} M parameters, {start}, "
-        f"{how}; {len(labels)} labels; clips: {sizes}"
+        f"{model.config.model_type}, {millions:.2f} M parameters, {start}, {how}; "
+        f"{len(labels)} labels{_extremes(parts['train'], labels)}; clips: {sizes}"
     )
+
+
+def _extremes(part: Part, labels: list[str]) -> str:
+    """The smallest and the largest label, if they differ."""
+    (largest, most), *_, (smallest, least) = label_counts([part]).most_common()
+    if least == most:
+        return ""
+    return f" of {least} ({labels[smallest]}) to {most} ({labels[largest]}) training clips"

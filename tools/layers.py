@@ -46,7 +46,7 @@ def main() -> None:
     for layer in range(1, layers(BACKBONE) + 1):
         print(f"layer {layer}", flush=True)
         vectors = outputs(layer, encoded, pool, labels, params)
-        found[layer] = cross_validated(vectors, pool, folds)
+        found[layer] = cross_validated(vectors, pool, folds, params.train.class_weights)
     print(table(found, len(pool.clips), params.evaluate.confidence))
 
 
@@ -114,16 +114,19 @@ def outputs(layer: int, encoded: Encoded, pool: Part, labels: list[str], params:
         return probe.Head(model).vectors(segments["all"])
 
 
-def cross_validated(vectors, pool: Part, folds: list[dict[str, str]]) -> tuple[float, float]:
+def cross_validated(
+    vectors, pool: Part, folds: list[dict[str, str]], class_weights: str
+) -> tuple[float, float]:
     """Accuracy and loss on held-out clips, each clip once."""
     correct = loss = 0.0
     for fold in folds:
         rows, parts = {}, {}
         for name in ("train", "validation", "test"):
             rows[name], parts[name] = subset(pool, {c for c, part in fold.items() if part == name})
-        found = probe.best(probe.probes({n: vectors[of] for n, of in rows.items()}, parts))
-        correct += found.accuracy["test"] * len(parts["test"].clips)
-        loss += found.loss["test"] * len(parts["test"].clips)
+        held = {name: vectors[of] for name, of in rows.items()}
+        found = probe.best(probe.probes(held, parts, class_weights))
+        correct += found.figures["test"]["accuracy"] * len(parts["test"].clips)
+        loss += found.figures["test"]["loss"] * len(parts["test"].clips)
     return correct / len(pool.clips), loss / len(pool.clips)
 
 

@@ -35,6 +35,7 @@ class Split(Section):
     fold: int = Field(ge=0)
     validation: float = Field(gt=0, lt=1)
     same_recordings: bool
+    keep: bool
 
     @model_validator(mode="after")
     def _fold_exists(self) -> Split:
@@ -60,8 +61,10 @@ class Train(Section):
     warmup: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     label_smoothing: float = Field(ge=0, lt=1)
+    class_weights: Literal["none", "balanced"]
     early_stopping: int = Field(ge=0)
     keep: Literal["best", "last"]
+    select_by: Literal["accuracy", "macro_f1", "loss"]
     layers: int | None = Field(ge=1)
     weighted_layer_sum: bool
     freeze: Literal["nothing", "convolutions", "backbone"]

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Container
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -29,23 +30,30 @@ def folder(stage: str, params: Params, resolved: dict[str, object]) -> Path:
         params: as read when the stage started: the file may have been changed since.
         resolved: what was decided when the stage started and is in no file, as JSON.
     """
-    declared = yaml.safe_load(paths.PIPELINE.read_text(encoding="utf-8"))["stages"][stage]
-    values = params.model_dump()
-    deps = [_resolve(path, values) for path in declared["deps"]]
-    described = {
-        "dependencies": {path: _content(Path(path)) for path in deps},
-        "parameters": {section: values[section] for section in declared["params"]},
-        "packages": sorted(f"{each.name} {each.version}" for each in distributions()),
-        "resolved": resolved,
-    }
-    text = json.dumps(described, sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    key = key_of(stage, params, resolved)
     home = paths.UNFINISHED / stage
     for other in home.glob("*") if processes.rank() == 0 else ():
         if other.name != key:
             discard(other)
     (home / key).mkdir(parents=True, exist_ok=True)
     return home / key
+
+
+def key_of(
+    stage: str, params: Params, resolved: dict[str, object], without: Container[Path] = ()
+) -> str:
+    """A hash of everything that decides a stage's bytes, but for the dependencies in `without`."""
+    declared = yaml.safe_load(paths.PIPELINE.read_text(encoding="utf-8"))["stages"][stage]
+    values = params.model_dump()
+    deps = [Path(_resolve(path, values)) for path in declared["deps"]]
+    described = {
+        "dependencies": {path.as_posix(): content(path) for path in deps if path not in without},
+        "parameters": {section: values[section] for section in declared["params"]},
+        "packages": sorted(f"{each.name} {each.version}" for each in distributions()),
+        "resolved": resolved,
+    }
+    text = json.dumps(described, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def discard(work: Path) -> None:
@@ -64,7 +72,7 @@ def _resolve(path: str, values: dict) -> str:
     return re.sub(r"\$\{([\w.]+)\}", value, path)
 
 
-def _content(path: Path) -> object:
+def content(path: Path) -> object:
     """A dependency's content: its hash, or, of a folder of data, its files' names, sizes and times.
 
     A corpus of a terabyte is not read again to resume; files that DVC or a stage writes get a new

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +46,20 @@ def read_parts(split: Path, encoded: Encoded) -> tuple[dict[str, Part], list[str
         part: _part([(clip, label) for clip, label, of in rows if of == part], labels, segments)
         for part in ("train", "validation", "test")
     }, labels
+
+
+def label_counts(parts: Iterable[Part]) -> Counter[int]:
+    """The number of clips of each label in these splits, by the label's index."""
+    return Counter(target for part in parts for target in part.targets)
+
+
+def is_unequal(parts: Iterable[Part]) -> bool:
+    """Whether the largest label has over three times the clips of the smallest.
+
+    Accuracy then says little about the rare labels, and is reported together with macro F1.
+    """
+    counts = label_counts(parts).values()
+    return max(counts) > 3 * min(counts)
 
 
 def _part(pairs: list[tuple[str, str]], labels: list[str], segments: dict[str, list[int]]) -> Part:

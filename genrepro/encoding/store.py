@@ -7,6 +7,7 @@ one row per segment. Rows are views of the mapped files, so reading them copies 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,14 +24,35 @@ Row = tuple[str, int, np.ndarray]  # clip, the segment's number in it, features
 
 def write_shard(path: Path, rows: Iterable[Row], input_name: str, dimensions: int) -> None:
     """Write one Arrow shard row by row, so that memory use does not grow with its size."""
-    schema = _schema(input_name, dimensions)
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-        for clip, segment, features in rows:
-            columns = [pa.array([clip]), pa.array([segment], pa.int32()), _column(features)]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+    one_row = schema(input_name, dimensions)
+    write_batches(path, (batch(row, one_row) for row in rows))
 
 
-def _schema(input_name: str, dimensions: int) -> pa.Schema:
+def write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write one Arrow shard of batches, each a row."""
+    batches = iter(batches)
+    first = next(batches)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, first.schema) as writer:
+        for one in itertools.chain([first], batches):
+            writer.write_batch(one)
+
+
+def batches_by_clip(folder: Path) -> dict[str, list[pa.RecordBatch]]:
+    """The rows of a whole encoded corpus as they are on disk, memory-mapped."""
+    found: dict[str, list[pa.RecordBatch]] = {}
+    for shard in sorted(folder.glob("*.arrow")):
+        for one in pa.ipc.open_stream(pa.memory_map(str(shard))):
+            found.setdefault(one.column(0)[0].as_py(), []).append(one)
+    return found
+
+
+def batch(row: Row, schema: pa.Schema) -> pa.RecordBatch:
+    clip, segment, features = row
+    columns = [pa.array([clip]), pa.array([segment], pa.int32()), _column(features)]
+    return pa.record_batch(columns, schema=schema)
+
+
+def schema(input_name: str, dimensions: int) -> pa.Schema:
     arrow_type: pa.DataType = pa.float16()
     feature: dict[str, object] = {"dtype": "float16", "_type": "Value"}
     for _ in range(dimensions):

@@ -67,7 +67,7 @@ def split(
             "least two. Add a folder for another label, or point data.corpus elsewhere."
         )
     protocol = resolve(protocol, clips)
-    units = _together(clips, same) if protocol == "grouped" else [(clip,) for clip in clips]
+    units = units_of(clips, protocol, same)
     if protocol == "course":
         splits = _course(clips)
     elif protocol == "published":
@@ -78,12 +78,17 @@ def split(
         splits |= {clip.clip: "test" for unit in held_out for clip in unit}
     if "validation" not in splits.values():
         rest = [clip for clip in clips if splits.get(clip.clip) == "train"]
-        by_group = protocol in ("grouped", "published")
-        candidates = _together(rest, same) if by_group else [(clip,) for clip in rest]
+        by_group = "grouped" if protocol == "published" else protocol
+        candidates = units_of(rest, by_group, same)
         for clip in hold_out(candidates, validation, seed):
             splits[clip.clip] = "validation"
     _check_labels(clips, splits, protocol, units, list(same))
     return dict(sorted(splits.items()))
+
+
+def units_of(clips: Sequence[Clip], protocol: str, same: Iterable[tuple[str, str]]) -> list[Unit]:
+    """The clips in units that a protocol keeps in one split: `grouped` alone has larger ones."""
+    return _linked(clips, same) if protocol == "grouped" else [(clip,) for clip in clips]
 
 
 def natural(name: str) -> tuple[int, str]:
@@ -135,7 +140,7 @@ def _published(clips: Sequence[Clip], fold: int) -> dict[str, str]:
     return {clip.clip: "test" if clip.part == test else "train" for clip in clips if clip.part}
 
 
-def _together(clips: Sequence[Clip], same: Iterable[tuple[str, str]]) -> list[Unit]:
+def _linked(clips: Sequence[Clip], same: Iterable[tuple[str, str]]) -> list[Unit]:
     """Units of clips that share a group, their bytes or a recording, directly or through others."""
     parent = {clip.clip: clip.clip for clip in clips}
 
@@ -190,7 +195,7 @@ def _check_labels(
             f"the label has {count} {what}: set split.folds to at most {count}, use another "
             "split.fold or seed, or add clips of it"
         )
-    if protocol == "grouped" and count < (without := _holding(label, _together(clips, ()))):
+    if protocol == "grouped" and count < (without := _holding(label, _linked(clips, ()))):
         example = " and ".join(same[0])
         advice += (
             f". It has only {count} and not {without} because the acoustic fingerprint takes "

@@ -23,8 +23,9 @@ class Curves(TrainerCallback):
     resumed run writes the earlier epochs again, from the checkpoint.
     """
 
-    def __init__(self, live: Live) -> None:
-        self.live = live
+    def __init__(self, live: Live, macro_f1: bool) -> None:
+        """macro_f1: whether to report it beside the accuracy."""
+        self.live, self.macro_f1 = live, macro_f1
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         for logs in state.log_history:
@@ -44,10 +45,13 @@ class Curves(TrainerCallback):
             self.live.step = epoch
             self.live.log_metric("validation/loss", logs["eval_loss"])
             self.live.log_metric("validation/accuracy", logs["eval_accuracy"])
+            if self.macro_f1:
+                self.live.log_metric("validation/macro_f1", logs["eval_macro_f1"])
             self.live.sync()
             log(
                 f"epoch {epoch:3d}  training loss {self._train_loss:.3f}  validation loss "
                 f"{logs['eval_loss']:.3f}  accuracy {logs['eval_accuracy']:.3f}"
+                + (f"  macro F1 {logs['eval_macro_f1']:.3f}" if self.macro_f1 else "")
             )
 
 

@@ -27,6 +27,7 @@ from genrepro.core import processes
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import Train
 from genrepro.core.stage import log
+from genrepro.encoding.parts import is_unequal
 from genrepro.model import device
 from genrepro.training.callbacks import Checkpoints, Curves, ProgressBar, Stopped
 from genrepro.training.data import Collator, Segments
@@ -40,6 +41,7 @@ class Outcome:
     by: Literal["epoch", "penalty"]
     kept: float
     accuracy: float
+    macro_f1: float
     loss: float
 
 
@@ -78,7 +80,10 @@ def _fine_tune(
     live: Live | None,
 ) -> Outcome:
     saving = Checkpoints()
-    callbacks = [ProgressBar(), saving] if live is None else [ProgressBar(), Curves(live), saving]
+    callbacks = [ProgressBar(), saving]
+    if live is not None:
+        parts = (each.part for each in segments.values())
+        callbacks.insert(1, Curves(live, train.select_by == "macro_f1" or is_unequal(parts)))
     if train.early_stopping:
         callbacks.append(EarlyStoppingCallback(train.early_stopping))
     trainer = ClipTrainer(
@@ -86,8 +91,7 @@ def _fine_tune(
         args=arguments(train, learning_rate, seed, checkpoints),
         train_dataset=segments["train"],
         eval_dataset=segments["validation"],
-        label_smoothing=train.label_smoothing,
-        keep_best=train.keep == "best",
+        recipe=train,
         data_collator=_collator(model, segments["train"], device.choose_device(train)),
         callbacks=callbacks,
     )
@@ -204,4 +208,5 @@ def _complete_checkpoints(folder: Path) -> Iterator[Path]:
 def _outcome(trainer: Trainer, keep: str) -> Outcome:
     epochs = [logs for logs in trainer.state.log_history if "eval_selection" in logs]
     kept = epochs[-1] if keep == "last" else max(epochs, key=lambda logs: logs["eval_selection"])
-    return Outcome("epoch", round(kept["epoch"]), kept["eval_accuracy"], kept["eval_loss"])
+    figures = (kept[f"eval_{name}"] for name in ("accuracy", "macro_f1", "loss"))
+    return Outcome("epoch", round(kept["epoch"]), *figures)

@@ -15,7 +15,7 @@ import torch
 from dvclive import Live
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import nn
@@ -27,13 +27,16 @@ from genrepro.encoding.parts import Part
 from genrepro.model.inference import average_segments
 from genrepro.training.data import Segments
 from genrepro.training.fine_tune import Outcome
+from genrepro.training.metric import ClipFigures
 
 PENALTIES = tuple(10 ** (exponent / 2) for exponent in range(8, -3, -1))  # 10^4 to 0.1
 WEAKER = tuple(10 ** (exponent / 2) for exponent in range(-3, -13, -1))  # while these are better
 MAX_ITERATIONS = 10_000
 
 
-def fit(model: PreTrainedModel, segments: dict[str, Segments], live: Live | None) -> Outcome:
+def fit(
+    model: PreTrainedModel, segments: dict[str, Segments], class_weights: str, live: Live | None
+) -> Outcome:
     """Set `model`'s head to the probe of the "train" segments, in place.
 
     The penalty with the lowest loss on "validation" is kept: on few clips, the loss says more than
@@ -42,6 +45,7 @@ def fit(model: PreTrainedModel, segments: dict[str, Segments], live: Live | None
     Args:
         segments: outputs of the frozen backbone, as `frozen.cached_outputs` yields them. One
             float64 vector per segment is held in memory: 6 kB at 768 channels.
+        class_weights: "balanced" to count all labels alike, or "none" to count all clips alike.
         live: where the figures go, as those of a single epoch; None on all ranks but the first.
 
     Raises:
@@ -49,11 +53,13 @@ def fit(model: PreTrainedModel, segments: dict[str, Segments], live: Live | None
     """
     head = Head(model)
     vectors = {name: head.vectors(part) for name, part in segments.items()}
-    tried = probes(vectors, {name: one.part for name, one in segments.items()})
+    tried = probes(vectors, {name: one.part for name, one in segments.items()}, class_weights)
     for probe in tried:
         log(
-            f"penalty {probe.penalty:9.2f}  training loss {probe.loss['train']:.3f}  validation "
-            f"loss {probe.loss['validation']:.3f}  accuracy {probe.accuracy['validation']:.3f}"
+            f"penalty {probe.penalty:9.2f}  training loss {probe.figures['train']['loss']:.3f}  "
+            "validation loss {loss:.3f}  accuracy {accuracy:.3f}".format(
+                **probe.figures["validation"]
+            )
         )
     found = best(tried)
     if found in (tried[0], tried[-1]):
@@ -62,7 +68,7 @@ def fit(model: PreTrainedModel, segments: dict[str, Segments], live: Live | None
     head.set(found.weight, found.bias)
     if live is not None:
         _log(live, found)
-    return Outcome("penalty", found.penalty, found.accuracy["validation"], found.loss["validation"])
+    return Outcome("penalty", found.penalty, **found.figures["validation"])
 
 
 class Head:
@@ -106,30 +112,39 @@ class Head:
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear head, (labels, channels) and (labels,), with its figures by clip for each split."""
+    """A linear head, (labels, channels) and (labels,).
+
+    Attributes:
+        figures: for each split, the accuracy, macro F1 and loss of its clips.
+    """
 
     penalty: float
     weight: np.ndarray
     bias: np.ndarray
-    loss: dict[str, float]
-    accuracy: dict[str, float]
+    figures: dict[str, dict[str, float]]
 
 
 def best(tried: list[Probe]) -> Probe:
-    return min(tried, key=lambda probe: probe.loss["validation"])
+    return min(tried, key=lambda probe: probe.figures["validation"]["loss"])
 
 
-def probes(vectors: dict[str, np.ndarray], parts: dict[str, Part]) -> list[Probe]:
+def probes(
+    vectors: dict[str, np.ndarray], parts: dict[str, Part], class_weights: str
+) -> list[Probe]:
     """Fit a probe to the split "train" for each penalty, from the strongest to the weakest.
 
-    All clips have the same weight, however many segments they have.
+    A clip counts for as much however many segments it has.
 
     Args:
         vectors: for each split (segments, channels), in the order of its `clip_of`.
     """
     clip_of, targets = np.array(parts["train"].clip_of), np.array(parts["train"].targets)
     weights = 1 / np.bincount(clip_of)[clip_of]
-    solver = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
+    solver = LogisticRegression(
+        max_iter=MAX_ITERATIONS,
+        warm_start=True,
+        class_weight="balanced" if class_weights == "balanced" else None,
+    )
     tried: list[Probe] = []
     with threadpool_limits(1):  # sums over several threads differ in their last bits
         scaler = StandardScaler().fit(vectors["train"], sample_weight=weights)
@@ -140,7 +155,7 @@ def probes(vectors: dict[str, np.ndarray], parts: dict[str, Part]) -> list[Probe
             solver.set_params(C=1 / penalty).fit(scaled, targets[clip_of], sample_weight=weights)
             weight = _one_row_per_label(solver.coef_) / scaler.scale_
             bias = _one_row_per_label(solver.intercept_) - weight @ scaler.mean_
-            tried.append(Probe(penalty, weight, bias, *_figures(weight, bias, vectors, parts)))
+            tried.append(Probe(penalty, weight, bias, _figures(weight, bias, vectors, parts)))
     return tried
 
 
@@ -151,20 +166,21 @@ def _one_row_per_label(solution: np.ndarray) -> np.ndarray:
 
 def _figures(
     weight: np.ndarray, bias: np.ndarray, vectors: dict[str, np.ndarray], parts: dict[str, Part]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """The loss and the accuracy of each split, by clip."""
-    loss, accuracy = {}, {}
+) -> dict[str, dict[str, float]]:
+    """The figures of each split, by clip."""
+    figures, metric = {}, ClipFigures(keep_in_memory=True)
     for name, part in parts.items():
         logits = average_segments(vectors[name] @ weight.T + bias, np.array(part.clip_of))
         probabilities = softmax(logits, axis=1)
-        loss[name] = float(log_loss(part.targets, probabilities, labels=range(len(bias))))
-        accuracy[name] = float(accuracy_score(part.targets, logits.argmax(axis=1)))
-    return loss, accuracy
+        loss = float(log_loss(part.targets, probabilities, labels=range(len(bias))))
+        found = metric.compute(predictions=logits.argmax(axis=1), references=part.targets)
+        figures[name] = found | {"loss": loss}
+    return figures
 
 
 def _log(live: Live, found: Probe) -> None:
     live.step = 1
-    live.log_metric("train/loss", found.loss["train"])
-    live.log_metric("validation/loss", found.loss["validation"])
-    live.log_metric("validation/accuracy", found.accuracy["validation"])
+    live.log_metric("train/loss", found.figures["train"]["loss"])
+    live.log_metric("validation/loss", found.figures["validation"]["loss"])
+    live.log_metric("validation/accuracy", found.figures["validation"]["accuracy"])
     live.sync()

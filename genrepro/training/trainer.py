@@ -12,10 +12,11 @@ from torch.nn import functional
 from transformers import Trainer, TrainerControl
 
 from genrepro.core.errors import PipelineError
+from genrepro.core.params import Train
 from genrepro.model.inference import average_segments, segment_logits
 from genrepro.training.callbacks import steps_per_epoch
-from genrepro.training.data import Collator, Prefetcher, Shuffled
-from genrepro.training.metric import ClipAccuracy
+from genrepro.training.data import Collator, Prefetcher, Shuffled, balanced_weights
+from genrepro.training.metric import ClipFigures, selection
 
 EPOCH_LOSS = "training loss of the epoch so far"  # its key in trainer_state.json
 WEIGHTS = "weights.pt"
@@ -31,10 +32,14 @@ class ClipTrainer(Trainer):
 
     control: TrainerControl
 
-    def __init__(self, *args, label_smoothing: float, keep_best: bool, **kwargs) -> None:
+    def __init__(self, *args, recipe: Train, **kwargs) -> None:
         super().__init__(*args, compute_loss_func=self._loss, **kwargs)
-        self.label_smoothing, self.keep_best = label_smoothing, keep_best
-        self.accuracy = ClipAccuracy(keep_in_memory=True)
+        self.recipe, self.keep_best = recipe, recipe.keep == "best"
+        self.class_weights = None
+        if recipe.class_weights == "balanced":
+            weights = balanced_weights(self.train_dataset.part, self.model.config.num_labels)
+            self.class_weights = torch.tensor(weights, dtype=torch.float32).to(self.args.device)
+        self.figures = ClipFigures(keep_in_memory=True)
         self.best: dict[str, torch.Tensor] | None = None
         self.epoch_loss: float | torch.Tensor = 0.0
         if self.args.device.type == "cuda":
@@ -130,12 +135,16 @@ class ClipTrainer(Trainer):
     def _loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
         """Cross-entropy over the effective batch; accumulated batches are weighted by size."""
         loss = functional.cross_entropy(
-            outputs.logits.float(), labels, label_smoothing=self.label_smoothing, reduction="sum"
+            outputs.logits.float(),
+            labels,
+            weight=self.class_weights,
+            label_smoothing=self.recipe.label_smoothing,
+            reduction="sum",
         )
         return loss / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """Accuracy and cross-entropy over the validation clips, and what ranks the epochs.
+        """Figures of the validation clips, and what ranks the epochs.
 
         The processes that a launcher started share the work and return the same figures.
         """
@@ -145,12 +154,9 @@ class ClipTrainer(Trainer):
         loss = functional.cross_entropy(torch.from_numpy(logits), targets).item()
         self._check_finite(loss, round(self.state.epoch))
         predictions = {"predictions": logits.argmax(axis=1), "references": part.targets}
-        accuracy = self.accuracy.compute(**predictions)["accuracy"]
-        metrics = {
-            "eval_accuracy": accuracy,
-            "eval_loss": loss,
-            "eval_selection": selection(accuracy, loss, len(part.targets)),
-        }
+        figures = self.figures.compute(**predictions) | {"loss": loss}
+        figures["selection"] = selection(self.recipe.select_by, figures, len(part.targets))
+        metrics = {f"eval_{name}": value for name, value in figures.items()}
         self.log(metrics)
         control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if control.should_training_stop:  # no run resumes after the last epoch
@@ -170,11 +176,3 @@ class ClipTrainer(Trainer):
         logits = torch.zeros(len(data), share.shape[1], device=self.args.device)
         logits[list(mine)] = torch.from_numpy(share).to(logits.device)
         return self.accelerator.reduce(logits, "sum").cpu().numpy()
-
-
-def selection(accuracy: float, loss: float, clips: int) -> float:
-    """Rank an epoch by accuracy, and among equals by the lower loss.
-
-    What the loss adds stays below half of what a single clip is worth.
-    """
-    return accuracy + math.exp(-loss) / (2 * clips)

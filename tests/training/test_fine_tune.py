@@ -4,6 +4,8 @@ import contextlib
 import csv
 import json
 import os
+import re
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -267,6 +269,51 @@ def test_equally_accurate_epochs_are_ranked_by_loss_and_never_beat_one_more_corr
         monkeypatch.setattr(ClipTrainer, "_validation_logits", lambda _, it=logits: next(it))
         _, outcome = train(made, tmp_path / str(order), epochs=3)
         assert (outcome.kept, outcome.accuracy) == (1 + order.index(1), 1.0)
+
+
+@pytest.fixture(scope="module")
+def unequal(made, tmp_path_factory):
+    """The same corpus with one training clip of "low" and eight of each other label."""
+    folder, extractor = made
+    other = tmp_path_factory.mktemp("unequal") / "corpus"
+    shutil.copytree(folder, other)
+    rows = (folder / "split.csv").read_text().splitlines()
+    (other / "split.csv").write_text(
+        "".join(f"{row}\n" for row in rows if not re.match(r"low\.(0[235-9]|1.)", row))
+    )
+    return other, extractor
+
+
+def test_balanced_weights_count_all_labels_alike(unequal, tmp_path):
+    folder, extractor = unequal
+    encoded = Encoded.open(folder)
+    parts, labels = read_parts(folder / "split.csv", encoded)
+    model, _ = backbone.build(folder, labels, extractor, PARAMS.train, 42)
+    logits = segment_logits(model, [encoded[row] for row in parts["train"].rows], 9)
+    targets = torch.tensor(parts["train"].targets)
+    assert torch.bincount(targets).tolist() == [8, 1, 8]
+    losses = torch.nn.functional.cross_entropy(torch.tensor(logits), targets, reduction="none")
+    by_label = [losses[targets == label].mean().item() for label in range(3)]
+    whole = {"batch_size": 17, "effective_batch_size": 17}
+    train(unequal, tmp_path, epochs=1, rate=1e-12, class_weights="balanced", **whole)
+    assert last_value(tmp_path, "train/loss") == pytest.approx(np.mean(by_label), abs=1e-5)
+    assert abs(np.mean(by_label) - losses.mean().item()) > 1e-3
+
+
+def last_value(where: Path, name: str) -> float:
+    with (where / f"curves/plots/metrics/{name}.tsv").open() as file:
+        return float([*csv.DictReader(file, delimiter="\t")][-1][name.split("/")[1]])
+
+
+def test_macro_f1_is_shown_where_labels_are_unequal(unequal, made, tmp_path, capsys):
+    _, outcome = train(unequal, tmp_path / "unequal", epochs=1)
+    assert f"macro F1 {outcome.macro_f1:.3f}" in capsys.readouterr().out
+    assert last_value(tmp_path / "unequal", "validation/macro_f1") == pytest.approx(
+        outcome.macro_f1
+    )
+    train(made, tmp_path / "equal", epochs=1)
+    assert "macro F1" not in capsys.readouterr().out
+    assert not (tmp_path / "equal/curves/plots/metrics/validation/macro_f1.tsv").exists()
 
 
 @pytest.mark.parametrize("where", ["training", "validation"])

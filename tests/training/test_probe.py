@@ -59,7 +59,7 @@ def fitted(made, where, labels=3):
     parts = {"train": part(encoded, False, labels), "validation": part(encoded, True, labels)}
     live = Live(str(where / "curves"), dvcyaml=None, save_dvc_exp=False)
     with frozen.cached_outputs(model, encoded, parts, TRAIN, where / "frozen") as segments:
-        outcome = probe.fit(model, segments, live)
+        outcome = probe.fit(model, segments, "none", live)
     live.end()
     return model.eval(), outcome, parts, encoded
 
@@ -95,12 +95,28 @@ def test_weaker_penalties_are_tried_while_they_are_better():
     parts = {"train": part, "validation": part}
     noise = random.normal(size=(60, 4))
     separable = noise + 9 * np.array(part.targets)[:, None]
-    tried = probe.probes(dict.fromkeys(parts, separable), parts)
+    tried = probe.probes(dict.fromkeys(parts, separable), parts, "none")
     assert len(tried) > len(probe.PENALTIES)
     assert probe.best(tried).penalty < probe.PENALTIES[-1]
     other = {"train": noise, "validation": random.normal(size=(60, 4))}
-    tried = probe.probes(other, parts)
+    tried = probe.probes(other, parts, "none")
     assert len(tried) == len(probe.PENALTIES) and probe.best(tried) is not tried[-1]
+
+
+def test_balanced_weights_find_more_clips_of_a_rare_label():
+    random = np.random.default_rng(0)
+    targets = [0] * 90 + [1] * 10
+    part = Part([str(n) for n in range(100)], targets, [*range(100)], [*range(100)])
+    vectors = random.normal(size=(100, 2)) + 1.5 * np.array(targets)[:, None]
+    found = {}
+    for weights in ("none", "balanced"):
+        tried = probe.probes(
+            {"train": vectors, "validation": vectors}, {"train": part, "validation": part}, weights
+        )
+        head = tried[-1]
+        predicted = (vectors @ head.weight.T + head.bias).argmax(axis=1)
+        found[weights] = (predicted[90:] == 1).mean()
+    assert found["balanced"] > found["none"] + 0.1
 
 
 def test_a_best_penalty_at_the_end_of_the_grid_is_reported(made, tmp_path, capsys, monkeypatch):
