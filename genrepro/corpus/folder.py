@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from genrepro.corpus import tables
 from genrepro.corpus.card import Files, Table
 from genrepro.corpus.facts import Facts, searched
-from genrepro.corpus.layout import NO_SPLIT, recognise, split_of
+from genrepro.corpus.layout import DEEP, NO_SPLIT, recognise, split_of
 from genrepro.corpus.shelf import Shelf, as_label
 from genrepro.corpus.sources import Source, is_sound
 
@@ -44,7 +44,7 @@ def take(
     for source in sounds:
         name, found = source.name, places.of(source.name)
         if isinstance(found, str):
-            shelf.refuse(str(name), found)
+            shelf.refuse(str(name), found, places.outer_folder(name) if found == DEEP else "")
         elif not source.path.is_file():
             shelf.refuse(str(name), "not a regular file, or a broken link", found[0])
         elif target := shelf.place(found[0], name.stem, name.suffix, str(name), found[1]):
@@ -84,6 +84,7 @@ class _Places:
                 if source.name not in self._rows:
                     self._faults[source.name] = f"not listed in {listing.origin}"
         self._layout = recognise(source.name for source in sounds)
+        self.outer_folder = self._layout.outer_folder
         by_folder = sounds if labelled and not isinstance(card, Table) else ()
         self._splits = len({_split(source.name) for source in by_folder} - {""}) > 1
 

@@ -6,6 +6,7 @@ names for splits. One or two folders may wrap everything, as they do in unpacked
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
@@ -46,12 +47,18 @@ class Layout(NamedTuple):
             return folders[0], split
         return DEEP if folders else STRAY
 
+    def outer_folder(self, source: PurePath) -> str:
+        """The folder that would be the label, if only the file were in it."""
+        folders = source.parts[self.wrappers + self.splits : -1]
+        return folders[0] if folders else ""
+
 
 def canonical(part: str) -> str:
     """train, validation or test for any of their usual names; other parts stay as they are."""
     return _CANONICAL.get(part.casefold(), part)
 
 
+@functools.lru_cache(maxsize=1000)
 def split_of(folder: str) -> str:
     """The split that a folder's name stands for, as train-clean does; "" if for none."""
     match = _KEYWORD.fullmatch(folder)

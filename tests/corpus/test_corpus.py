@@ -126,15 +126,17 @@ def test_every_file_is_a_clip_or_skipped_or_counted(folder):
     bird = folder / "bird"
     bird.mkdir()
     (bird / "c1.wma").write_text("x")
+    put(folder / "owl" / "Ann" / "o1.wav")
     found = gather(folder)
     summary = corpus.summary(found)
     assert summary["not_audio"] == {".jpg": 1, ".json": 1, ".txt": 1, "no ending": 1}
-    assert set(found.skipped) == {"bird/c1.wma", "cat/a3.m4a", "cat/a4.wav"}
+    assert set(found.skipped) == {"bird/c1.wma", "cat/a3.m4a", "cat/a4.wav", "owl/Ann/o1.wav"}
     files = sum(path.is_file() for path in folder.rglob("*"))
     assert files == summary["clips"] + len(summary["skipped"]) + sum(summary["not_audio"].values())
     assert summary["warnings"] == [
         "label 'bird': 1 of 1 files were skipped",
         "label 'cat': 2 of 4 files were skipped",
+        "label 'owl': 1 of 1 files were skipped",
     ]
 
 
