@@ -57,5 +57,9 @@ format: install ## fix the style
 lock: install ## regenerate requirements.txt from requirements.in
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes -o requirements.txt requirements.in
 
-clean: ## remove the outputs that Git ignores; DVC's cache stays
-	rm -rf data/raw data/encoded data/clips.csv data/fingerprints.parquet models/backbone models/finetuned export .resume
+OUTPUTS := data/raw data/encoded data/clips.csv data/fingerprints.parquet models/backbone models/finetuned export .resume
+
+clean: ## remove the pipeline's outputs, except where Git tracks files; DVC's cache stays
+	@for each in $(OUTPUTS); do \
+		if git ls-files --error-unmatch $$each > /dev/null 2>&1; then echo "kept $$each, which holds files that Git tracks"; \
+		else rm -rf $$each; fi; done

@@ -55,7 +55,7 @@ def take(model: Model, target: Path) -> dict[str, object]:
     Raises:
         PipelineError: it does not exist, lacks a file, or a file is damaged.
     """
-    origin = _folder(model) if Path(model.id).is_dir() else _hub(model)
+    origin = _folder(model) if folder_of(model).is_dir() else _hub(model)
     target.mkdir(parents=True)
     _copy_config(origin, target)
     _copy_preprocessor(origin, target)
@@ -72,13 +72,18 @@ def take(model: Model, target: Path) -> dict[str, object]:
     return source
 
 
+def folder_of(model: Model) -> Path:
+    """The folder that model.id is, unless it is an id on the Hub."""
+    return Path(model.id).expanduser()
+
+
 def _folder(model: Model) -> Origin:
     if model.revision:
         raise PipelineError(
             f"model.revision is for the Hub, and model.id is the folder {model.id}: "
             "set model.revision to null."
         )
-    folder = Path(model.id).resolve()
+    folder = folder_of(model).resolve()
     if folder.is_relative_to(Path.cwd()) and not folder.is_relative_to(FOLDER.resolve()):
         raise PipelineError(
             f"model.id: DVC watches the folder {FOLDER} and not {model.id}, so that changes to it "
@@ -86,7 +91,7 @@ def _folder(model: Model) -> Origin:
         )
 
     def fetch(name: str) -> Path | None:
-        path = Path(model.id, name)
+        path = folder / name
         return path if path.is_file() else None
 
     return Origin(fetch, model.id, None, weights_needed=False)

@@ -11,13 +11,19 @@ from genrepro.core.paths import CLIPS, DATA, FINGERPRINTS, RAW
 from genrepro.core.stage import log, record_speed
 from genrepro.corpus import gather
 
+REPLACING = RAW.with_name(".raw.newer.part")  # there while RAW may be newer than CLIPS
+
 
 def main(params: Params) -> None:
     with record_speed("fetch_data") as figures:
+        if not REPLACING.exists():
+            gather.refuse_foreign(RAW, CLIPS)
         with atomic_output(RAW) as raw, atomic_output(FINGERPRINTS) as fingerprints:
             corpus = gather.gather(params.data, raw)
             gather.write_fingerprints(corpus, fingerprints)
+            REPLACING.touch()
         write_text(CLIPS, gather.table(corpus, RAW))
+        REPLACING.unlink()
         summary = gather.summary(corpus)
         write_json(DATA, summary)
         figures["clips"] = len(corpus.clips)

@@ -1,13 +1,16 @@
 """prepare: assign each clip to training, validation or test, and audit the split for leaks.
 
-Reads data/clips.csv and data/fingerprints.parquet; writes data/split.csv and metrics/split.json.
+Reads data/clips.csv, data/fingerprints.parquet and the protocol in metrics/data.json, if the
+corpus' card names one; writes data/split.csv and metrics/split.json.
 """
 
 from __future__ import annotations
 
+import json
+
 from genrepro.core.files import write_json, write_text
 from genrepro.core.params import Params
-from genrepro.core.paths import AUDIT, CLIPS, FINGERPRINTS, SPLIT
+from genrepro.core.paths import AUDIT, CLIPS, DATA, FINGERPRINTS, SPLIT
 from genrepro.core.stage import log, record_speed
 from genrepro.splits import audit, keep, protocols
 from genrepro.splits.clips import read_clips, to_csv
@@ -20,7 +23,8 @@ def main(params: Params) -> None:
         compare = params.split.same_recordings
         matches = near_identical(*read_fingerprints(FINGERPRINTS)) if compare else []
         near = [(match.a, match.b) for match in matches]
-        protocol = protocols.resolve(params.split.protocol, clips)
+        preferred = json.loads(DATA.read_text("utf-8"))["corpus"].get("protocol")
+        protocol = protocols.resolve(params.split.protocol, clips, preferred)
         splits = protocols.split(
             clips,
             protocol,

@@ -15,6 +15,7 @@ from genrepro.core.errors import PipelineError
 from genrepro.core.params import Model, load
 from genrepro.encoding.extractor import adapt, load_extractor
 from genrepro.model import backbone
+from stages import fetch_model
 from tests.support.hub_contents import PREPROCESSOR
 from tests.support.samples import ROOT, tiny_backbone
 
@@ -177,8 +178,6 @@ def test_a_folder_of_the_repository_that_dvc_does_not_watch_is_refused(folder, m
 def test_a_folder_outside_the_repository_comes_with_a_warning(
     folder, tmp_path, monkeypatch, capsys
 ):
-    from stages import fetch_model
-
     (tmp_path / "repo/backbones").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "repo")
     params = load(ROOT / "params.yaml")
@@ -227,3 +226,17 @@ def test_damaged_weights_end_in_a_sentence(folder):
             assert "\n" not in str(error)
             outcomes["refused"] += 1
     assert min(outcomes.values()) > 0
+
+
+def test_a_folder_in_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert take(folder, id="~/model")["id"] == "~/model"
+
+
+def test_a_model_that_somebody_put_into_models_backbone_is_not_replaced(in_tmp):
+    own = in_tmp / "models/backbone/config.json"
+    own.parent.mkdir(parents=True)
+    own.write_text("{}")
+    with pytest.raises(PipelineError, match="models/backbone would be replaced"):
+        fetch_model.main(load(ROOT / "params.yaml"))
+    assert own.read_text() == "{}"

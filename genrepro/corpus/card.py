@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from genrepro.core import config
 from genrepro.core.errors import PipelineError
@@ -31,8 +31,10 @@ class Card(config.Section):
     title: str | None = None  # for people
     licence: str | None = None  # for people
     source: str | None = None  # for people: a page
+    download: str | None = None  # for people: what to download
     name_pattern: str | None = None  # as data.name_pattern in params.yaml, which takes precedence
     facts: str | None = None  # a CSV beside the card; data.facts in params.yaml takes precedence
+    protocol: Literal["stratified", "grouped", "published", "course"] | None = None  # for `auto`
 
 
 class Generated(Card):
@@ -42,11 +44,43 @@ class Generated(Card):
     kind: Literal["generated"]
 
 
-class Folder(Card):
-    """`<label>/<clip>.<ext>` in a folder elsewhere."""
+class Files(Card):
+    """Sound files in a folder, in an archive or in a dataset repository on the Hub."""
+
+    # Relative to the repository's root; DVC watches the card, not that folder or archive. Without
+    # it the files are beside the card, where DVC watches them too.
+    path: Name | None = None
+    repo: Name | None = None  # instead of `path`
+    revision: Commit | None = None
+    files: list[Name] = Field(default=["*"])  # glob patterns for what to take from `repo`
+    lists: dict[Name, Name] | None = None  # split -> text file with a path per line; others: train
+    labels: dict[str, str] | None = None  # label as found -> its name; files of others are skipped
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Files:
+        if self.repo and (self.path or not self.revision):
+            raise ValueError("repo goes with a revision, and instead of path")
+        return self
+
+
+class Folder(Files):
+    """`<label>/<clip>.<ext>`, or another layout that layout.py knows or name_pattern reads."""
 
     kind: Literal["folder"]
-    path: Name  # relative to the repository's root; DVC watches the card, not that folder
+
+
+class Table(Files):
+    """Sound files that a table lists, with columns for their label and what else is known."""
+
+    kind: Literal["table"]
+    table: Name  # CSV, TSV, JSONL or Parquet; where it is below the folder
+    header_rows: int = Field(default=1, ge=1)  # of a CSV; a column is then called upper.lower
+    file: Name = "file_name"  # the column, or columns in a pattern: "{id:0>6}" fills up with zeros
+    label: Name | None = "label"  # the columns; null: the label is in the folder's or file's name
+    group: Name | None = None
+    title_column: Name | None = None
+    part: Name | None = None  # the split or the fold
+    where: dict[Name, str | bool | int] = Field(default={})  # only rows with these values
 
 
 class Archive(Card):
@@ -66,7 +100,8 @@ class Parquet(Card):
     repo: Name
     revision: Commit
     config: str | None = None  # one of the configurations that the repository's README names
-    split: list[Name] = Field(default=["train"])  # with two or more, they become each clip's `part`
+    # With two or more, they become each clip's `part`; dev, valid and the like are found too.
+    split: list[Name] = Field(default=["train"])
     files: list[Name] | None = None  # glob patterns, where the README says nothing
     audio: Name = "audio"  # the columns
     label: Name = "label"
@@ -82,6 +117,7 @@ class Parquet(Card):
 KINDS: dict[str, type[Card]] = {
     "generated": Generated,
     "folder": Folder,
+    "table": Table,
     "archive": Archive,
     "parquet": Parquet,
 }

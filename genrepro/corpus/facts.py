@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +28,12 @@ class Known:
         table = read_table(facts) if facts else {}
         return cls(table, compile_pattern(name_pattern) if name_pattern else None, str(facts))
 
-    def about(self, names: Iterable[str], file_name: str) -> Facts:
-        """The facts of a clip that the table may list under any of `names`."""
+    def about(self, names: Sequence[str], file_name: str, source: str) -> Facts:
+        """The facts of a clip from `source` that the table may list under any of `names`."""
         found: Facts = {}
-        if self.pattern and (match := self.pattern.search(file_name)):
-            found |= {key: value for key, value in match.groupdict().items() if value}
+        if self.pattern and (match := searched(self.pattern, file_name, source)):
+            known = match.groupdict()
+            found |= {column: known[column] for column in COLUMNS if known.get(column)}
         row = next((self.table[name] for name in names if name in self.table), {})
         return found | row
 
@@ -44,6 +45,8 @@ class Known:
         """
         if any(clips.values()) or not file_names:
             return
+        if self.pattern and "label" in self.pattern.groupindex:
+            return  # it gave the labels
         if self.pattern:
             raise PipelineError(
                 f"data.name_pattern {self.pattern.pattern!r} matches none of the "
@@ -55,9 +58,21 @@ class Known:
                 f"(it lists e.g. {next(iter(self.table))!r}): give this corpus's own facts."
             )
 
+    def coverage(self, clips: Sequence[Sequence[str]]) -> list[str]:
+        """A warning if the table lists only some of the clips, each given by its names."""
+        listed = sum(any(name in self.table for name in names) for names in clips)
+        if not self.table or listed == len(clips):
+            return []
+        return [f"{self.origin} lists {listed} of the {len(clips)} clips"]
+
+
+def searched(pattern: re.Pattern[str], file_name: str, source: str) -> re.Match[str] | None:
+    """Search a file's name, or its path below the corpus if the pattern names folders by a "/"."""
+    return pattern.search(source if "/" in pattern.pattern else file_name)
+
 
 def compile_pattern(name_pattern: str) -> re.Pattern[str]:
-    """Compile data.name_pattern, which captures group, title or part from file names.
+    """Compile data.name_pattern, which captures label, group, title or part from files' names.
 
     Raises:
         PipelineError: it is not a regular expression, or captures nothing or something else.
@@ -69,10 +84,11 @@ def compile_pattern(name_pattern: str) -> re.Pattern[str]:
             f"data.name_pattern {name_pattern!r} is not a regular expression: {error}."
         ) from None
     names = set(pattern.groupindex)
-    if not names or names - set(COLUMNS):
+    captured = ("label", *COLUMNS)
+    if not names or names - set(captured):
         raise PipelineError(
             f"data.name_pattern {name_pattern!r} must capture one or more of "
-            f"{', '.join(f'(?P<{column}>…)' for column in COLUMNS)} and nothing else."
+            f"{', '.join(f'(?P<{name}>…)' for name in captured)} and nothing else."
         )
     return pattern
 

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import csv
+import fnmatch
 import io
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from genrepro.audio import SOUNDS, Inspection
+from genrepro.audio import Inspection
 from genrepro.core.errors import PipelineError
-from genrepro.core.files import sha256
+from genrepro.core.files import remove, sha256
 from genrepro.core.params import Data
+from genrepro.core.paths import REPLACED
 from genrepro.core.processes import map_processes
-from genrepro.corpus.card import CARD, Archive, Card, Folder, Generated, Parquet, load_card
+from genrepro.corpus import folder as files
+from genrepro.corpus.archive import ENDINGS, unpack
+from genrepro.corpus.card import CARD, Archive, Card, Files, Generated, Parquet, load_card
 from genrepro.corpus.facts import Facts, Known
 from genrepro.corpus.fingerprint import FRAMES_PER_SECOND
 from genrepro.corpus.inspection import Inspected, inspect_clip
-from genrepro.corpus.layout import canonical, recognise
+from genrepro.corpus.layout import canonical
 from genrepro.corpus.shelf import Item, Shelf
+from genrepro.corpus.sources import Source, is_sound, walk
 
 COLUMNS = ["clip", "path", "label", "seconds", "sample_rate", "channels", "sha256"]
 COLUMNS += ["group", "title", "part"]
@@ -69,22 +74,18 @@ def survey(data: Data, raw: Path, links: bool = False) -> Corpus:
     Raises:
         PipelineError: as `gather`.
     """
-    folder = Path(data.corpus)
-    if not folder.is_dir():
-        raise PipelineError(
-            f"data.corpus: there is no folder {folder}: use one of corpora/, "
-            "or a folder of your own with <label>/<clip>.<wav|flac|ogg|mp3|…>."
-        )
-    card = load_card(folder)
-    known = _known(data, folder, card)
+    place = Path(data.corpus).expanduser()
+    _check_place(place)
+    card = load_card(place)
+    known = _known(data, place, card)
     shelf = Shelf(raw, links)
-    _fill(shelf, folder, card)
+    _fill(shelf, place, card, known)
     clips, facts = [], {}
     items = shelf.named()
     results = map_processes(inspect_clip, [item.path for item in items], "inspecting")
     for item, result in zip(items, results, strict=True):
         if isinstance(result, Inspected):
-            facts[item.clip] = known.about(item.names, item.stem + item.path.suffix)
+            facts[item.clip] = known.about(item.names, item.stem + item.path.suffix, item.source)
             about = item.facts | facts[item.clip]
             if "part" in about:
                 about["part"] = canonical(about["part"])
@@ -92,16 +93,57 @@ def survey(data: Data, raw: Path, links: bool = False) -> Corpus:
         else:
             shelf.drop(item, result)
     kept = Counter(clip.item.label for clip in clips)
+    warnings = shelf.warnings + known.coverage([clip.item.names for clip in clips])
+    warnings += _losses(kept, shelf.lost)
     skipped, others = dict(sorted(shelf.skipped.items())), dict(sorted(shelf.others.items()))
-    warnings, source = _losses(kept, shelf.lost), _source(folder, card)
-    found = Corpus(clips, skipped, others, warnings, source, dict(shelf.lost))
+    found = Corpus(clips, skipped, others, warnings, _source(place, card), dict(shelf.lost))
     known.check_used(facts, [clip.item.path.name for clip in clips])
     return found
 
 
+def _check_place(place: Path) -> None:
+    if not place.exists():
+        raise PipelineError(
+            f"data.corpus: there is no folder {place}: use one of corpora/, "
+            "or a folder of your own with <label>/<clip>.<wav|flac|ogg|mp3|…>."
+        )
+    if place.is_file() and not place.name.lower().endswith(ENDINGS):
+        raise PipelineError(
+            f"data.corpus: {place} is neither a folder nor an archive ({', '.join(ENDINGS)})."
+        )
+    for output in map(Path.resolve, REPLACED):
+        if output.is_relative_to(place.resolve()) or place.resolve().is_relative_to(output):
+            raise PipelineError(
+                f"data.corpus: {place} is, holds or is in a folder that a stage replaces, "
+                f"{output.relative_to(Path.cwd())}: move the clips to a folder of their own, such "
+                "as data/my-sounds."
+            )
+
+
+def refuse_foreign(raw: Path, clips: Path) -> None:
+    """Refuse to replace a folder `raw` with sound files that are not in the table `clips`.
+
+    Raises:
+        PipelineError: somebody put their own files there; the message names one.
+    """
+    written: set[str] = set()
+    if clips.is_file():
+        with clips.open(encoding="utf-8", newline="") as file:
+            written = {row["path"] for row in csv.DictReader(file)}
+    there = (each.path for each in walk(raw, watched=False) if is_sound(each.name))
+    foreign = sorted(path.as_posix() for path in there if path.as_posix() not in written)
+    if foreign:
+        raise PipelineError(
+            f"{raw} would be replaced, and holds files that are not in {clips}, e.g. {foreign[0]}: "
+            "move your clips to a folder of their own, such as data/my-sounds, or delete "
+            f"{raw} if they are copies."
+        )
+
+
 def _source(folder: Path, card: Card | None) -> dict[str, str | None]:
     keys = ("title", "licence", "repo", "revision")
-    return {"name": folder.name} | {key: getattr(card, key, None) for key in keys}
+    about = {"name": folder.name} | {key: getattr(card, key, None) for key in keys}
+    return about | ({"protocol": card.protocol} if card and card.protocol else {})
 
 
 def _known(data: Data, folder: Path, card: Card | None) -> Known:
@@ -117,66 +159,40 @@ def _known(data: Data, folder: Path, card: Card | None) -> Known:
     return Known.of(Path(data.facts), pattern)
 
 
-def _fill(shelf: Shelf, folder: Path, card: Card | None) -> None:
+def _fill(shelf: Shelf, place: Path, card: Card | None, known: Known) -> None:
+    unpacked = shelf.root / ".unpacked"
     match card:
-        case None:
-            _take_folder(folder, shelf)
-        case Folder():
-            path = Path(card.path).expanduser()
-            if not path.is_dir():
-                raise PipelineError(f"{folder / CARD}: path: there is no folder {card.path}.")
-            _take_folder(path, shelf, watched=False)
+        case None | Files():
+            found = _files(card, place, unpacked, shelf)
+            files.take(found, shelf, card, known.pattern, move=unpacked.exists())
+        case Archive():
+            found = unpack(_download(card), unpacked, shelf)
+            files.take(found, shelf, pattern=known.pattern, move=True)
         case Generated():
             _take_pieces(card.model_dump(), shelf)
-        case Archive():
-            _take_archive(card, shelf)
         case Parquet():
             os.environ.setdefault("USE_TORCH", "0")  # or datasets imports torch
             from genrepro.corpus import parquet  # datasets takes a second to import
 
             parquet.take(card, shelf)
+    remove(unpacked)
 
 
-def _take_folder(root: Path, shelf: Shelf, watched: bool = True) -> None:
-    """Copy the clips below a folder, sorted by path, whatever order the disk lists them in."""
-    files = sorted(_files(root, watched))
-    sounds = [file for file in files if file.suffix.lower() in SOUNDS]
-    visible = [file for file in sounds if not file.name.startswith(".")]
-    layout = recognise(file.relative_to(root) for file in visible)
-    for file in files:
-        source = file.relative_to(root)
-        if file.suffix.lower() not in SOUNDS:
-            shelf.ignore(file.name)
-        elif file.name.startswith("."):
-            shelf.refuse(source.as_posix(), "hidden file")
-        elif isinstance(place := layout.place(source), str):
-            shelf.refuse(source.as_posix(), place)
-        elif not file.is_file():
-            shelf.refuse(source.as_posix(), "not a regular file, or a broken link", place[0])
-        else:
-            label, split = place
-            facts = {"part": split} if split else {}
-            target = shelf.place(label, file.stem, file.suffix, source.as_posix(), facts)
-            if target:
-                shelf.copy(file, target)
+def _files(card: Files | None, place: Path, unpacked: Path, shelf: Shelf) -> list[Source]:
+    """The files of a corpus that is a folder, an archive or a repository on the Hub."""
+    if card and card.repo:
+        from genrepro.hub import client  # only a repository needs huggingface_hub
 
-
-def _files(root: Path, watched: bool) -> Iterator[Path]:
-    """All files below a folder, without those in hidden folders."""
-    for folder, names, files in os.walk(root, followlinks=not watched):
-        names[:] = [name for name in names if not name.startswith(".")]
-        links = [name for name in names if Path(folder, name).is_symlink()]
-        if links and watched:
-            raise PipelineError(
-                f"data.corpus: {Path(folder, links[0])} is a link to a folder, and DVC would not "
-                "notice when the clips in it change: put the folder itself there, or name it in a "
-                "card of kind `folder`."
-            )
-        here = Path(folder).resolve()
-        for name in links:
-            if here.is_relative_to(Path(folder, name).resolve()):
-                names.remove(name)  # it leads back up
-        yield from (Path(folder, name) for name in files)
+        root = client.fetch_matching(card.repo, card.files, card.revision or "", "dataset")
+        wanted = re.compile("|".join(map(fnmatch.translate, card.files)))
+        return [each for each in walk(root, watched=False) if wanted.match(str(each.name))]
+    where = Path(card.path).expanduser() if card and card.path else place
+    if where.is_dir():
+        return walk(where, watched=where == place)
+    if where.is_file():
+        return unpack(where, unpacked, shelf)
+    download = f": download {card.download}, or correct the path" if card and card.download else ""
+    raise PipelineError(f"{place / CARD}: path: there is no file or folder {where}{download}.")
 
 
 def _take_pieces(card: dict, shelf: Shelf) -> None:
@@ -190,17 +206,16 @@ def _take_pieces(card: dict, shelf: Shelf) -> None:
     map_processes(composer.compose, orders, "composing")
 
 
-def _take_archive(card: Archive, shelf: Shelf) -> None:
-    from genrepro.corpus import archive
-    from genrepro.hub import client  # only this kind needs huggingface_hub
+def _download(card: Archive) -> Path:
+    from genrepro.hub import client  # only a repository needs huggingface_hub
 
-    tarball = client.fetch(card.repo, card.file, card.revision, "dataset")
-    if sha256(tarball) != card.sha256:
+    archive = client.fetch(card.repo, card.file, card.revision, "dataset")
+    if sha256(archive) != card.sha256:
         raise PipelineError(
             f"{card.file} of {card.repo} does not have the sha256 in the card: the card is wrong, "
             "or the file was changed. It was not used."
         )
-    archive.unpack(tarball, shelf)
+    return archive
 
 
 def _losses(kept: Counter[str], lost: Counter[str]) -> list[str]:

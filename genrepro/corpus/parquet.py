@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
 from pathlib import Path, PurePath
 
+import numpy as np
+import soundfile
 import yaml
-from datasets import Audio, ClassLabel, Features, IterableDataset, load_dataset
+from datasets import Audio, ClassLabel, Features, IterableDataset, List, load_dataset
 from datasets.data_files import sanitize_patterns
 from datasets.exceptions import DatasetsError
 from datasets.utils.metadata import MetadataConfigs
@@ -20,13 +23,15 @@ from tqdm import tqdm
 from genrepro.audio import extension_of
 from genrepro.core.errors import PipelineError, one_line
 from genrepro.corpus.card import Parquet
-from genrepro.corpus.shelf import Shelf, printable
+from genrepro.corpus.layout import SPLITS, canonical
+from genrepro.corpus.shelf import Shelf, as_label, text
 from genrepro.hub import client
 
 ROWS_AT_ONCE = 16  # a row holds a whole clip
 # Where a split's files usually are. Source: https://huggingface.co/docs/hub/datasets-file-names-and-splits
 USUAL = ("{}-*.parquet", "{}.parquet", "{}/*.parquet", "data/{}-*.parquet", "data/{}/*.parquet")
 CONVERTED = "default/{}/*.parquet"  # the Hub's own conversion to parquet
+Label = str | tuple[str, ...] | None  # one, several or none
 
 
 def take(card: Parquet, shelf: Shelf) -> None:
@@ -67,7 +72,8 @@ def _files(card: Parquet, split: str) -> list[tuple[str, Path]]:
             )
         raise PipelineError(
             f"{card.repo} at {card.revision[:8]} lacks a {looked_for}: "
-            "name its files in the card's `files`."
+            "name its files in the card's `files`; if it holds sound files, use a card of kind "
+            "`folder` or `table`."
         )
     return [(name, folder / name) for name in names]
 
@@ -85,17 +91,19 @@ def _published(card: Parquet, split: str) -> list[str]:
     Source: https://huggingface.co/docs/hub/datasets-manual-configuration
     """
     configs = _configurations(card)
-    names = ", ".join(configs)
+    known = ", ".join(configs)
     if card.config and configs and card.config not in configs:
-        raise PipelineError(f"{card.repo} has no configuration {card.config!r}; it has: {names}.")
+        raise PipelineError(f"{card.repo} has no configuration {card.config!r}; it has: {known}.")
     name = card.config or configs.get_default_config_name()
     if configs and not name:
         raise PipelineError(
-            f"{card.repo} has several configurations: name one in the card's `config`: {names}."
+            f"{card.repo} has several configurations: name one in the card's `config`: {known}."
         )
     chosen = configs.get(name, {})
-    listed = sanitize_patterns(chosen.get("data_files") or []).get(split)
-    usual = [pattern.format(split) for pattern in (*USUAL, CONVERTED)]
+    names = [split, *(name for name in SPLITS.get(canonical(split), ()) if name != split)]
+    configured = sanitize_patterns(chosen.get("data_files") or [])
+    listed = next((configured[name] for name in names if name in configured), None)
+    usual = [pattern.format(name) for name in names for pattern in (*USUAL, CONVERTED)]
     folder = chosen.get("data_dir") or ("" if listed or configs else card.config or "")
     prefix = f"{folder.strip('/')}/" if folder else ""
     return [prefix + pattern.removeprefix("./") for pattern in listed or usual]
@@ -118,22 +126,41 @@ def _take_file(card: Parquet, file: str, path: Path, part: dict[str, str], shelf
         "parquet", data_files=str(path), split="train", streaming=True, batch_size=ROWS_AT_ONCE
     )
     features = _checked(card, file, rows)
-    rows = rows.cast_column(card.audio, Audio(decode=False))
+    feature = features[card.audio]
+    if not (isinstance(feature, dict) and "array" in feature):
+        rows = rows.cast_column(card.audio, Audio(decode=False))
     columns = {"group": card.group, "title": card.title_column}
     for number, row in enumerate(tqdm(rows, desc=file, unit=" clips", disable=None)):
         source = f"{file} row {number}"
-        audio = row[card.audio] or {}
-        content, name = audio.get("bytes"), audio.get("path") or ""
+        content, name = _content(row[card.audio])
         label = _label(row[card.label], features[card.label])
         extension = extension_of(content[:12]) if content else None
-        if not content or label is None or extension is None:
-            shelf.refuse(source, _why(content, label), label or "")
+        if not content or not isinstance(label, str) or extension is None:
+            known = label if isinstance(label, str) else ""
+            shelf.refuse(source, _why(content, label), known)
             continue
-        facts = {key: _text(row[column]) for key, column in columns.items() if column} | part
+        facts = {key: text(row[column]) for key, column in columns.items() if column} | part
         stem = PurePath(name).stem or f"{PurePath(file).stem}-{number:06d}"
         target = shelf.place(label, stem, extension, source, {k: v for k, v in facts.items() if v})
         if target:
             target.write_bytes(content)
+
+
+def _content(audio: object) -> tuple[bytes | None, str]:
+    """A row's sound file and its name; samples become a WAV file of 32-bit floats."""
+    audio = audio if isinstance(audio, dict) else {}
+    name = str(audio.get("path") or "")
+    if audio.get("array") is None:
+        return audio.get("bytes"), name
+    samples = np.asarray(audio["array"], dtype=np.float32)
+    if samples.ndim == 2 and samples.shape[0] < samples.shape[1]:
+        samples = samples.T  # soundfile's order: (samples, channels)
+    file = io.BytesIO()
+    try:
+        soundfile.write(file, samples, int(audio["sampling_rate"]), "FLOAT", format="WAV")
+    except (soundfile.LibsndfileError, KeyError, TypeError, ValueError, IndexError):
+        return None, name
+    return file.getvalue(), name
 
 
 def _checked(card: Parquet, file: str, rows: IterableDataset) -> Features:
@@ -148,19 +175,30 @@ def _checked(card: Parquet, file: str, rows: IterableDataset) -> Features:
     return features
 
 
-def _label(value: object, feature: object) -> str | None:
+def _label(value: object, feature: object) -> Label:
+    """A row's label; several of them if the row has several.
+
+    A list of one is its element, and a list of zeros and ones (one-hot) the place of its one.
+    """
+    if isinstance(value, list | tuple):
+        inner = feature.feature if isinstance(feature, List) else None
+        hot = len(value) > 1 and all(each in (0, 1) for each in value)
+        if hot and not isinstance(inner, ClassLabel):
+            value = [place for place, each in enumerate(value) if each]
+        labels = {label for each in value if isinstance(label := _label(each, inner), str)}
+        return tuple(sorted(labels)) if len(labels) > 1 else next(iter(labels), None)
     if isinstance(feature, ClassLabel) and isinstance(value, int):
         value = feature.int2str(value) if 0 <= value < feature.num_classes else None
-    if isinstance(value, bool | int | str):
-        return printable(_text(value)).replace("/", "-").replace("\\", "-") or None
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    if isinstance(value, bool | int | float | str):
+        return as_label(text(value)) or None
     return None
 
 
-def _text(value: object) -> str:
-    return " ".join(str(value if value is not None else "").split())
-
-
-def _why(content: bytes | None, label: str | None) -> str:
+def _why(content: bytes | None, label: Label) -> str:
+    if isinstance(label, tuple):
+        return f"has several labels ({', '.join(label)}): a clip must have one"
     if not content:
         return "the row holds no audio bytes"
     return "the row has no label" if label is None else "not audio that can be decoded"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,7 @@ class Shelf:
         self.skipped: dict[str, str] = {}
         self.lost: Counter[str] = Counter()  # label -> its skipped files
         self.others: Counter[str] = Counter()  # ending -> files that are not audio
+        self.warnings: list[str] = []
         self._taken: defaultdict[str, dict[str, int]] = defaultdict(dict)
         root.mkdir(parents=True)
 
@@ -109,6 +111,18 @@ class Shelf:
 def printable(name: str) -> str:
     """A file's name as valid UTF-8, also where its bytes are not."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def text(value: object) -> str:
+    """A table's value in one line: 3.0 as 3, and what is missing as ""."""
+    if isinstance(value, float):
+        value = None if math.isnan(value) else int(value) if value.is_integer() else value
+    return " ".join(str("" if value is None else value).split())
+
+
+def as_label(value: str) -> str:
+    """A label as a folder's name."""
+    return printable(value).replace("/", "-").replace("\\", "-")
 
 
 def _numbered(name: str, taken: dict[str, int]) -> str:

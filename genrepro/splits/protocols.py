@@ -15,15 +15,20 @@ from genrepro.splits.balance import balanced_folds, hold_out
 from genrepro.splits.clips import SPLITS, Clip, Unit
 
 
-def resolve(protocol: str, clips: Iterable[Clip]) -> str:
-    """The protocol that `auto` stands for on these clips; any other is returned as it is."""
+def resolve(protocol: str, clips: Iterable[Clip], preferred: str | None = None) -> str:
+    """The protocol that `auto` stands for on these clips; any other is returned as it is.
+
+    Args:
+        preferred: what the corpus' card says that it should be.
+    """
     if protocol != "auto":
         return protocol
+    if preferred:
+        return preferred
     clips = list(clips)
-    if any(clip.group for clip in clips):
-        return "grouped"
-    parts = {clip.part for clip in clips}
-    return "published" if {"train", "test"} <= parts <= {"", *SPLITS} else "stratified"
+    if {"train", "test"} <= {clip.part for clip in clips} <= {"", *SPLITS}:
+        return "published"
+    return "grouped" if any(clip.group for clip in clips) else "stratified"
 
 
 def split(

@@ -126,15 +126,17 @@ def test_every_file_is_a_clip_or_skipped_or_counted(folder):
     bird = folder / "bird"
     bird.mkdir()
     (bird / "c1.wma").write_text("x")
+    put(folder / "owl" / "Ann" / "o1.wav")
     found = gather(folder)
     summary = corpus.summary(found)
     assert summary["not_audio"] == {".jpg": 1, ".json": 1, ".txt": 1, "no ending": 1}
-    assert set(found.skipped) == {"bird/c1.wma", "cat/a3.m4a", "cat/a4.wav"}
+    assert set(found.skipped) == {"bird/c1.wma", "cat/a3.m4a", "cat/a4.wav", "owl/Ann/o1.wav"}
     files = sum(path.is_file() for path in folder.rglob("*"))
     assert files == summary["clips"] + len(summary["skipped"]) + sum(summary["not_audio"].values())
     assert summary["warnings"] == [
         "label 'bird': 1 of 1 files were skipped",
         "label 'cat': 2 of 4 files were skipped",
+        "label 'owl': 1 of 1 files were skipped",
     ]
 
 
@@ -305,7 +307,7 @@ def test_a_folder_that_is_not_a_corpus_is_refused(tmp_path):
 def test_a_card_that_points_at_a_folder(folder, tmp_path):
     pets = card(tmp_path / "card", kind="folder", path=str(folder), name_pattern=r"(?P<group>[ab])")
     assert {row["group"] for row in rows(gather(pets)).values()} == {"a", "b"}
-    with pytest.raises(PipelineError, match="there is no folder nowhere"):
+    with pytest.raises(PipelineError, match="there is no file or folder nowhere"):
         gather(card(tmp_path / "lost", kind="folder", path="nowhere"))
 
 
@@ -315,7 +317,7 @@ GOOD = {"kind": "archive", "repo": "a/b", "file": "x.tar", "revision": "a" * 40,
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (yaml.safe_dump({"kind": "zip"}), "kind: must be one of generated, folder, archive"),
+        (yaml.safe_dump({"kind": "zip"}), "kind: must be one of generated, folder, table, archive"),
         (yaml.safe_dump({"path": "x"}), "kind: must be one of"),
         ("- a list", "kind: must be one of"),
         ("", "kind: must be one of"),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from pathlib import Path, PurePath
 
+import pandas as pd
 import pytest
-import soundfile
-from datasets import load_dataset_builder
+from datasets import DownloadConfig, DownloadManager, disable_progress_bars, load_dataset_builder
 
-from genrepro.core.params import Data
-from genrepro.corpus import gather
+from genrepro.corpus import folder
 from genrepro.corpus.layout import SPLITS, Layout, recognise
-from tests.support.samples import RATE, tone
+from genrepro.corpus.shelf import Shelf
+from genrepro.corpus.sources import walk
 
 
 def placed(*names: str) -> dict[str, tuple[str, str] | str]:
@@ -46,34 +46,92 @@ def test_labels_that_are_named_as_splits_stay_labels():
 def test_files_outside_a_label_are_refused():
     found = placed("stray.wav", "cat/1.wav", "dog/1.wav", "dog/deeper/2.wav")
     assert found["stray.wav"] == "not in a label's folder"
-    assert found["dog/deeper/2.wav"] == "in a folder inside its label's folder"
+    assert "in a folder inside its label's folder" in found["dog/deeper/2.wav"]
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_random_trees_are_read_as_by_datasets(tmp_path, monkeypatch, seed):
-    """The same files, with the same labels and splits, as `load_dataset("audiofolder")` finds."""
-    monkeypatch.setenv("GENREPRO_WORKERS", "1")
-    dice = random.Random(seed)
-    root = tmp_path / "tree"
-    labels = dice.sample(["rain", "dog bark", "A-b", "Füchse", "sea.waves"], dice.randint(2, 4))
-    wanted = dice.sample(sorted(SPLITS), dice.choice([2, 3])) if seed % 3 else []
-    folders = [dice.choice(SPLITS[split]) for split in wanted] or [""]
-    for number, folder in enumerate(folders):
+# -- against datasets' AudioFolder --
+
+DECORATED = ("{}", "{}-clean", "{} 1", "my_{}", "2024.{}")
+LABELS = ("rain", "dog bark", "A-b", "Füchse", "sea.waves", "0", "DOG", "trains")
+Clip = tuple[str, str, str]  # path, label, split
+
+
+def write(file: Path, content: str = "x") -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content)
+
+
+def plant(root: Path, dice: random.Random) -> None:
+    """A random tree: wrapped or not, with splits or not, with folders or metadata for labels."""
+    base = root.joinpath(*dice.choice([(), (), ("Data",), ("Data", "audio files")]))
+    labels = dice.sample(LABELS, dice.randint(2, 4))
+    splits = dice.sample(sorted(SPLITS), dice.choice([2, 3])) if dice.random() < 0.6 else []
+    folders = [dice.choice(DECORATED).format(dice.choice(SPLITS[split])) for split in splits]
+    metadata = dice.choice(["", "", ".csv", ".jsonl", ".parquet"])
+    deep = "clips/" if metadata and dice.random() < 0.5 else ""
+    for number, split in enumerate(folders or [""]):
+        rows = []
         for label in labels:
-            for clip in range(dice.randint(1, 2)):
-                place = root / folder / label / f"{number}-{label}-{clip}.wav"
-                place.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(place, tone(440, 0.2), RATE)
-    builder = load_dataset_builder("audiofolder", data_dir=str(root), cache_dir=str(tmp_path / "c"))
-    theirs = {
-        (Path(file).name, Path(file).parent.name, str(split))
-        for split, files in builder.config.data_files.items()
-        for file in files
-    }
-    data = Data(corpus=str(root), facts=None, name_pattern=None)
-    found = gather.gather(data, tmp_path / "raw")
-    ours = {
-        (clip.item.path.name, clip.item.label, clip.facts.get("part", "train"))
-        for clip in found.clips
-    }
-    assert ours == theirs
+            for clip in range(dice.randint(1, 3)):
+                ending = dice.choice([".wav", ".flac", ".MP3", ".ogg"])
+                name = f"{label}/{clip}-{number}{ending}"
+                if metadata:
+                    name = f"{deep}{number}-{clip} {label}{ending}"
+                write(base / split / name)
+                rows.append({"file_name": name, "label": label})
+        if metadata:
+            dice.shuffle(rows)
+            if len(rows) > len(labels) + 1:
+                rows.pop()  # a file that is not listed
+            tabulate(base / split / f"metadata{metadata}", rows)
+    for name in dice.sample(("README.md", "cover.jpg", ".DS_Store", "notes.txt"), 2):
+        write(dice.choice([root, base, base / (folders or [""])[0]]) / name)
+    for name in dice.sample((".cache/x.wav", "__MACOSX/rain/x.wav", ".x.wav"), 1):
+        write(root / name)
+
+
+def tabulate(path: Path, rows: list[dict[str, str]]) -> None:
+    frame = pd.DataFrame(rows)
+    match path.suffix:
+        case ".csv":
+            frame.to_csv(path, index=False)
+        case ".jsonl":
+            frame.to_json(path, orient="records", lines=True, force_ascii=False)
+        case ".parquet":
+            frame.to_parquet(path, index=False)
+
+
+def by_datasets(root: Path, cache: Path) -> set[Clip]:
+    builder = load_dataset_builder("audiofolder", data_dir=str(root), cache_dir=str(cache))
+    found = set()
+    for generator in builder._split_generators(builder_downloads(cache)):
+        for _, example in builder._generate_examples(**generator.gen_kwargs):
+            path = Path(example["audio"]).relative_to(root)
+            found.add((path.as_posix(), str(example["label"]), str(generator.name)))
+    return found
+
+
+def builder_downloads(cache: Path) -> DownloadManager:
+    return DownloadManager(download_config=DownloadConfig(cache_dir=cache))
+
+
+def by_this_project(root: Path, raw: Path) -> set[Clip]:
+    shelf = Shelf(raw)
+    folder.take(walk(root), shelf)
+    return {(item.source, item.label, item.facts.get("part", "train")) for item in shelf.items}
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [range(30), pytest.param(range(30, 200), marks=pytest.mark.slow)],
+    ids=["30 trees", "170 more"],
+)
+def test_random_trees_are_read_as_by_datasets(tmp_path, seeds):
+    """The same files, with the same labels and splits, as `load_dataset("audiofolder")` finds."""
+    disable_progress_bars()
+    for seed in seeds:
+        root = tmp_path / f"tree{seed}"
+        plant(root, random.Random(seed))
+        theirs = by_datasets(root, tmp_path / "cache")
+        ours = by_this_project(root, tmp_path / f"raw{seed}")
+        assert theirs and ours == theirs, seed

@@ -141,6 +141,8 @@ def write_corpus(folder: Path, groups: bool = True) -> dict[str, np.ndarray]:
     about = {"frames_per_second": str(FRAMES_PER_SECOND)}
     pq.write_table(table.replace_schema_metadata(about), folder / "data/fingerprints.parquet")
     shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "metrics").mkdir()
+    (folder / "metrics/data.json").write_text('{"corpus": {}}')
     return prints
 
 

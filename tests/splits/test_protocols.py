@@ -141,12 +141,14 @@ def test_auto_is_grouped_if_any_group_is_known():
     assert resolve("course", plain(8, clips_per_group=2)) == "course"
 
 
-def test_auto_takes_the_corpus_s_own_split_if_no_group_is_known():
+def test_auto_takes_the_corpus_s_own_split_unless_its_card_says_otherwise():
     parts = ("train", "test", "")
     clips = [clip._replace(part=parts[i // 4 % 3]) for i, clip in enumerate(plain(24))]
     folds = [clip._replace(part=str(i % 5)) for i, clip in enumerate(clips)]
     assert resolve("auto", clips) == "published"
-    assert resolve("auto", [clip._replace(group="g") for clip in clips]) == "grouped"
+    assert resolve("auto", [clip._replace(group="g") for clip in clips]) == "published"
+    assert resolve("auto", clips, "grouped") == "grouped"
+    assert resolve("course", clips, "grouped") == "course"
     assert resolve("auto", [clip._replace(part="train") for clip in clips]) == "stratified"
     assert resolve("auto", folds) == "stratified"
 

@@ -30,7 +30,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20  # seconds of CPU for one file; most are read in a fraction of one
 MEMORY = 1 << 30  # bytes of address space above what the imports took
-READERS = ["tarball", "parquet", "audio", "safetensors", "model_json", "card", "facts", "params"]
+READERS = [
+    "archive",
+    "table",
+    "parquet",
+    "audio",
+    "safetensors",
+    "model_json",
+    "card",
+    "facts",
+    "params",
+]
 READERS += ["encoded", "extractor", "config"]
 HEAD = 0.4  # share of the damage that goes to a file's first bytes, where its structure is
 TOKENS = (
@@ -88,7 +98,7 @@ def work(reader: str, seed: int, count: int) -> None:
     """Try one reader in this process, and print {outcome: count, ...} as the last line."""
     from genrepro.core.errors import PipelineError
 
-    text = reader in ("model_json", "card", "facts", "params", "extractor", "config")
+    text = reader in ("table", "model_json", "card", "facts", "params", "extractor", "config")
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         sources = _sources(reader, Path(folder), count)

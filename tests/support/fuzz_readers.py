@@ -11,6 +11,7 @@ import io
 import json
 import shutil
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ Reader = Callable[[bytes], str]
 Sources = Iterator[tuple[bytes, Reader]]
 
 
-def tarball(folder: Path) -> Sources:
+def archive(folder: Path) -> Sources:
     from genrepro.corpus import archive
     from genrepro.corpus.shelf import Shelf
 
@@ -32,18 +33,61 @@ def tarball(folder: Path) -> Sources:
         shutil.rmtree(folder / "raw", ignore_errors=True)
         (folder / "x.tar").write_bytes(content)
         shelf = Shelf(folder / "raw")
-        archive.unpack(folder / "x.tar", shelf)
+        archive.unpack(folder / "x.tar", folder / "raw/unpacked", shelf)
         return "skipped" if shelf.skipped else "read"
 
     sound = wav(folder)
-    for mode in ("w", "w:gz", "w:bz2"):
+    names = ("a/1.wav", "a/2.wav", "b/3.wav")
+    for mode in ("w", "w:gz", "w:bz2", "w:xz"):
         packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode=mode) as archive_file:
-            for name in ("a/1.wav", "a/2.wav", "b/3.wav"):
+        with tarfile.open(fileobj=packed, mode=mode) as tar:
+            for name in names:
                 member = tarfile.TarInfo(name)
                 member.size = len(sound)
-                archive_file.addfile(member, io.BytesIO(sound))
+                tar.addfile(member, io.BytesIO(sound))
         yield packed.getvalue(), read
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in names:
+            file.writestr(name, sound)
+    yield packed.getvalue(), read
+
+
+def table(folder: Path) -> Sources:
+    import pandas as pd
+
+    from genrepro.corpus import folder as files
+    from genrepro.corpus.card import Table
+    from genrepro.corpus.shelf import Shelf
+    from genrepro.corpus.sources import walk
+
+    (folder / "own").mkdir()
+    for number in range(3):
+        (folder / f"own/{number}.wav").write_bytes(b"x")
+    rows = [{"file_name": f"{n}.wav", "label": "ab"[n % 2], "part": n} for n in range(3)]
+
+    def reader(ending: str) -> Callable[[bytes], str]:
+        card = Table(kind="table", table=f"metadata.{ending}", part="part")
+
+        def read(content: bytes) -> str:
+            for old in (folder / "own").glob("metadata.*"):
+                old.unlink()
+            (folder / f"own/metadata.{ending}").write_bytes(content)
+            for each in (None, card):
+                shutil.rmtree(folder / "raw", ignore_errors=True)
+                shelf = Shelf(folder / "raw")
+                files.take(walk(folder / "own"), shelf, each)
+            return "skipped" if shelf.skipped else "read"
+
+        return read
+
+    frame = pd.DataFrame(rows)
+    yield frame.to_csv(index=False).encode(), reader("csv")
+    lines = "\n" + frame.to_json(orient="records", lines=True)  # not one JSON object, says the \n
+    yield lines.encode(), reader("jsonl")
+    packed = io.BytesIO()
+    frame.to_parquet(packed)
+    yield packed.getvalue(), reader("parquet")
 
 
 def parquet(folder: Path) -> Sources:

@@ -6,6 +6,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 import soundfile
+from gradio.utils import is_allowed_file
 
 from genrepro.core.errors import PipelineError
 from tests.support.samples import RATE, tone
@@ -126,6 +127,20 @@ def test_a_replaced_export_is_loaded_again(finished, export):
     weights = export / "model.safetensors"
     weights.write_bytes(weights.read_bytes())
     assert sounds._classifier() is not before
+
+
+def test_clips_that_are_links_into_dvc_s_cache_may_be_played(finished, tmp_path_factory):
+    assert sounds.linked_from() == []
+    cache = tmp_path_factory.mktemp("cache") / "files/md5"
+    clips = [Path(path) for path in sounds.results.clips()["path"]]
+    for number, clip in enumerate(clips):
+        (cache / f"{number:02d}").mkdir(parents=True)
+        clip.rename(cache / f"{number:02d}/abc")
+        clip.symlink_to(cache / f"{number:02d}/abc")
+    allowed = sounds.linked_from()
+    assert allowed == [str(cache.resolve())]
+    for clip in clips:  # as gradio checks a file before it serves it
+        assert is_allowed_file(clip, [], allowed, []) == (True, "allowed")
 
 
 def test_a_missing_clip_is_named(finished):

@@ -40,6 +40,7 @@ def main() -> None:
             ssr_mode=False,
             max_file_size="1gb",
             footer_links=[],
+            allowed_paths=sounds.linked_from(),
             **page.LOOK,
         )
     except OSError:  # gradio's message is about its environment variables

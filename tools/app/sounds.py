@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from genrepro import audio
 from genrepro.core.errors import PipelineError
-from genrepro.core.paths import EXPORT
+from genrepro.core.paths import EXPORT, RAW
 from tools import figures, results
 
 ANY = "any"
@@ -59,6 +59,15 @@ def _sound(clip: pd.Series) -> Sound:
         raise PipelineError(f"{path} does not exist: type `dvc repro -f fetch_data`.")
     about = [clip["split"] or "unused", clip.get("title", ""), clip.get("group", "")]
     return Sound(str(path), f"**{clip['label']}** · " + " · ".join(filter(None, about)))
+
+
+def linked_from() -> list[str]:
+    """The part of DVC's cache that clips are links into, if they are: it may be anywhere.
+
+    DVC links all files of an output alike, and names one of them files/md5/ab/cdef… in its cache.
+    """
+    clips = (next(folder.iterdir(), None) for folder in RAW.glob("*/"))
+    return sorted({str(clip.resolve().parents[1]) for clip in clips if clip and clip.is_symlink()})
 
 
 def check_export() -> None:
