@@ -25,7 +25,7 @@ from genrepro.corpus.archive import ENDINGS, unpack
 from genrepro.corpus.card import CARD, Archive, Card, Files, Generated, Parquet, load_card
 from genrepro.corpus.facts import Facts, Known
 from genrepro.corpus.fingerprint import FRAMES_PER_SECOND
-from genrepro.corpus.inspection import Inspected, inspect_clip
+from genrepro.corpus.inspection import Inspected, inspect_clips
 from genrepro.corpus.layout import canonical
 from genrepro.corpus.shelf import Item, Shelf
 from genrepro.corpus.sources import Source, is_sound, walk
@@ -56,19 +56,22 @@ class Corpus:
     lost: dict[str, int]  # label -> number of its files that were skipped
 
 
-def gather(data: Data, raw: Path) -> Corpus:
+def gather(data: Data, raw: Path, earlier: Path | None = None) -> Corpus:
     """Copy the corpus that `data` names to the new folder `raw`, as <label>/<clip>.<ext>.
+
+    Args:
+        earlier: what an earlier run found in clips, by content; see `inspect_clips`.
 
     Raises:
         PipelineError: the corpus is missing, its card, facts or pattern cannot be used, its
             download failed, or fewer than two labels have clips.
     """
-    found = survey(data, raw)
+    found = survey(data, raw, earlier=earlier)
     check_labels(found, Path(data.corpus))
     return found
 
 
-def survey(data: Data, raw: Path, links: bool = False) -> Corpus:
+def survey(data: Data, raw: Path, links: bool = False, earlier: Path | None = None) -> Corpus:
     """Gather also what has too few labels to train on; with links to a folder's files, not copies.
 
     Raises:
@@ -82,7 +85,7 @@ def survey(data: Data, raw: Path, links: bool = False) -> Corpus:
     _fill(shelf, place, card, known)
     clips, facts = [], {}
     items = shelf.named()
-    results = map_processes(inspect_clip, [item.path for item in items], "inspecting")
+    results = inspect_clips([item.path for item in items], earlier)
     for item, result in zip(items, results, strict=True):
         if isinstance(result, Inspected):
             facts[item.clip] = known.about(item.names, item.stem + item.path.suffix, item.source)
