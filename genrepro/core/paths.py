@@ -35,7 +35,7 @@ RELIABILITY = PLOTS / "reliability.csv"
 EXPORT = Path("export")
 PARITY = Path("metrics/export.json")
 
-REPLACED = (RAW, ENCODED, BACKBONE, FINETUNED, EXPORT)  # folders that stages write anew
+REPLACED = (RAW, ENCODED, BACKBONE, FINETUNED, EXPORT)  # folders that stages replace
 METRICS = Path("metrics")
 SPEED = Path("metrics/speed")  # seconds and megabytes, on which nothing depends
 UNFINISHED = Path(".resume")  # unfinished work and locks; not in Git, and not an output
