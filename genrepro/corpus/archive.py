@@ -1,4 +1,4 @@
-"""Take the files out of a zip or tar archive, in place of a folder.
+"""Take the files of a corpus out of a zip or tar archive.
 
 Nothing is ever extracted to a path that the archive names: each file's content is copied to a
 numbered file, and its name is kept beside it.
