@@ -110,6 +110,7 @@ def _script(threads: int) -> dict[str, float]:
     splits, labels = _datasets(extractor)
     model = AutoModelForAudioClassification.from_pretrained(
         paths.BACKBONE,
+        dtype=torch.float32,  # a checkpoint in half precision would train in it
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},

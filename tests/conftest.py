@@ -20,8 +20,14 @@ LONG = ("ecosystem", "launcher", "pipeline", "two_at_once", "hub", "read_only", 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take minutes, so that both workers end at about the same time."""
+    """Begin with the files that take minutes, so that both workers end at about the same time.
+
+    What needs `repo` is slow: somebody has to make it.
+    """
     items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
+    for item in items:
+        if "repo" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -62,6 +62,7 @@ def test_a_benchmark_runs(name, run, tmp_path):
         assert "conv" in (tmp_path / "profile-params-yaml.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_gives_its_result_or_its_error():
     from benchmarks.setup import alone
 

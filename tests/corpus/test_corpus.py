@@ -368,6 +368,7 @@ def stage(place: Path, source: Path, **environment: str) -> subprocess.Completed
     )
 
 
+@pytest.mark.slow
 def test_the_stage_writes_the_same_bytes_whatever_the_workers(tmp_path):
     small = {"title": "x", "seed": 1, "seconds": 1.0, "sample_rate": 16000, "bands": 1}
     demo = card(tmp_path / "demo", kind="generated", clips_per_band=1, **small)

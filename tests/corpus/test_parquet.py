@@ -113,6 +113,7 @@ def gathered(hub: LoopbackHub, place: Path, *corpora: str, **environment: str) -
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_readme_s_configuration_is_read_and_nothing_else_downloaded(hub, tmp_path):
     corpus = card(tmp_path, "words")
     message, clips, skipped = gathered(hub, tmp_path, corpus)["words"]
@@ -156,6 +157,7 @@ def test_a_private_corpus_says_so(hub, tmp_path, files):
         assert "cut short" not in found[corpus][0]
 
 
+@pytest.mark.slow
 def test_half_a_corpus_in_the_cache_is_not_taken_for_the_whole_offline(hub, tmp_path):
     shards = {f"data/train-0000{n}-of-00002.parquet": words_parquet(f"train{n}") for n in (0, 1)}
     hub.add("datasets", "someone/sharded", shards, "7" * 40)
@@ -169,6 +171,7 @@ def test_half_a_corpus_in_the_cache_is_not_taken_for_the_whole_offline(hub, tmp_
     assert len(gathered(hub, tmp_path, whole, HF_HUB_OFFLINE="1")["whole"][1]) == 14
 
 
+@pytest.mark.slow
 def test_labels_audio_and_splits_as_people_publish_them(hub, tmp_path):
     given = {"revision": WORDS, "config": None, "label": "label", "group": None}
     splits = {"dev": ["train", "validation", "test"]}

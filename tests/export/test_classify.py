@@ -58,6 +58,7 @@ def files(tmp_path_factory):
     return written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hubert", "ast", "whisper"])
 def test_it_predicts_what_evaluate_predicts(kind, files, tmp_path):
     source = tiny_backbone(kind, tmp_path / "backbone")

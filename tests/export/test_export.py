@@ -37,6 +37,7 @@ def scores(repo) -> dict[str, dict[str, float]]:
     return json.loads(repo.run(sys.executable, *words).stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_the_transformers_pipeline_agrees_with_evaluate_on_every_test_clip(repo, scores):
     with (repo.path / "data/predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -58,6 +59,7 @@ def test_its_accuracy_is_that_of_metrics_test_json(repo, scores):
     assert round(correct / len(scores), 6) == test["accuracy"]
 
 
+@pytest.mark.slow
 def test_the_example_on_the_card_works(repo, tmp_path):
     """The code block of the card, with the folder and the file filled in."""
     card = (repo.path / "export/README.md").read_text()

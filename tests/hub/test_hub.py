@@ -128,6 +128,7 @@ def clips_of(place: Path) -> dict[str, dict[str, str]]:
         return {row["clip"]: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_gtzan_comes_from_the_hub_and_then_from_the_cache(hub, place):
     write_params(place)
     done = python(place, hub.url, "-m", "stages", "fetch_data")
@@ -189,6 +190,7 @@ def words_card(place: Path, name: str, **changes: object) -> str:
     return f"corpora/{name}"
 
 
+@pytest.mark.slow
 def test_a_card_of_a_few_lines_reads_a_parquet_dataset(hub, place):
     write_params(place, corpus=words_card(place, "words"))
     done = python(place, hub.url, "-m", "stages", "fetch_data")
@@ -213,6 +215,7 @@ def test_a_card_of_a_few_lines_reads_a_parquet_dataset(hub, place):
     assert files_of(place / "data") == before
 
 
+@pytest.mark.slow
 def test_once_fetched_the_rest_runs_without_the_hub(hub, place):
     """DistilHuBERT's shape on the keyword corpus, from a Hub that is then out of reach."""
     write_params(place, corpus=words_card(place, "keywords"))
@@ -251,6 +254,7 @@ def test_a_parquet_card_that_does_not_fit(hub, place):
         assert "\n" not in said[corpus]
 
 
+@pytest.mark.slow
 def test_a_wrong_checksum_in_the_card_leaves_the_last_good_data(hub, place):
     write_params(place)
     assert python(place, hub.url, "-m", "stages", "fetch_data").returncode == 0
@@ -282,6 +286,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.slow
 def test_a_hub_that_fails_ends_in_one_sentence_or_a_good_download(hub, tmp_path):
     assert {f"fails/{how}" for how in FAILURES} <= set(EXPECTED)
     start = time.perf_counter()
@@ -315,6 +320,7 @@ CLOSED_CALLS = [
 ]
 
 
+@pytest.mark.slow
 def test_private_and_gated_repositories_need_a_token_and_then_only_the_cache(hub, tmp_path):
     refused = ask(tmp_path, hub.url, *CLOSED_CALLS)
     assert "no model someone/private, or shows it to its owner only" in refused[0]
@@ -349,6 +355,7 @@ def test_half_a_data_set_in_the_cache_is_not_taken_for_all_of_it_offline(hub, tm
     assert WORDS in whole and "HF_HUB_OFFLINE" in half
 
 
+@pytest.mark.slow
 def test_a_pickled_model_works_offline_once_it_is_in_the_cache(hub, tmp_path):
     write_params(tmp_path, model="someone/pickled")
     params = tmp_path / "params.yaml"
@@ -386,6 +393,7 @@ def test_a_damaged_file_is_removed_also_from_the_store_that_blobs_share(hub, tmp
     assert Path(ask(tmp_path, hub.url, call)[0]).read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_hub_that_cannot_be_reached(tmp_path):
     write_params(tmp_path)
     done = python(tmp_path, "http://127.0.0.1:9", "-m", "stages", "fetch_model")

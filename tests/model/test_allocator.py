@@ -35,6 +35,7 @@ print(by_default, kept, holding - resident())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_memory_is_kept_for_one_shape_and_released_before_another():
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True)

@@ -251,6 +251,7 @@ def test_logits_do_not_depend_on_the_rest_of_the_batch(kind):
     assert np.abs(together - alone).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_onnx_gives_the_same_logits_for_any_batch_and_length(kind, tmp_path):
     name, folder, extractor, segments = kind
     model, _ = built(folder, extractor)
@@ -267,6 +268,7 @@ def test_onnx_gives_the_same_logits_for_any_batch_and_length(kind, tmp_path):
             assert np.abs(got - segment_logits(model, batch, 8)).max() < tolerance
 
 
+@pytest.mark.slow
 def test_onnx_files_contain_no_path_of_this_machine(tmp_path):
     folder = tiny_backbone("ast", tmp_path)
     extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=1.0)
@@ -276,6 +278,7 @@ def test_onnx_files_contain_no_path_of_this_machine(tmp_path):
     assert b".py" not in written and str(ROOT).encode() not in written
 
 
+@pytest.mark.slow
 def test_onnx_attention_does_not_search_for_nan(tmp_path):
     folder = tiny_backbone("ast", tmp_path)
     extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=1.0)

@@ -78,6 +78,7 @@ def test_a_model_keeps_its_logits_and_the_names_of_its_weights(model):
     assert list(model.state_dict()) == names
 
 
+@pytest.mark.slow
 def test_it_is_exported_to_onnx_as_a_convolution(model, tmp_path):
     example = torch.randn(16_000).numpy()
     onnx.export(model, example, tmp_path / "model.onnx")

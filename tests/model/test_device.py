@@ -48,6 +48,7 @@ class Job:
         self.process.communicate()
 
 
+@pytest.mark.slow
 def test_each_job_has_a_gpu_of_its_own_and_the_next_waits(tmp_path):
     home = tmp_path / "locks"
     first, second = Job(home, "a", "b"), Job(home, "a", "b")

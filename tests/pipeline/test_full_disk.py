@@ -64,6 +64,7 @@ WRITERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_file_over_the_limit_on_sizes_is_one_error(in_tmp, writer):
     """Needs no root: the limit of a file's size is the process's own (`ulimit -f`)."""

@@ -11,6 +11,7 @@ SEED = int(os.environ.get("GENREPRO_FUZZ_SEED", time.time()))
 QUICK = [name for name in fuzz.READERS if name not in ("extractor", "config")]  # no torch to import
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("readers", "count"), [(QUICK, 60), (["extractor"], 40)])
 def test_no_damaged_file_ends_in_a_traceback_a_hang_or_without_memory(readers, count):
     found = fuzz.attack(SEED, count, readers)

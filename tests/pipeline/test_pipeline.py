@@ -21,6 +21,7 @@ def spare(repo, tmp_path_factory) -> Clone:
     return repo.copy(tmp_path_factory.mktemp("spare") / "repo")
 
 
+@pytest.mark.slow
 def test_everything_runs_once_and_then_nothing_does(repo):
     assert ran((repo.path.parent / "log").read_text()) == STAGES
     spent = cpu_seconds()
@@ -88,6 +89,7 @@ def test_a_changed_line_reruns_the_stages_of_its_room(spare, file):
     path.write_bytes(before)
 
 
+@pytest.mark.slow
 def test_a_change_reruns_what_it_affects_and_no_more(repo, tmp_path):
     changed = repo.copy(tmp_path / "repo")
     changed.set(split__fold=1)
@@ -95,6 +97,7 @@ def test_a_change_reruns_what_it_affects_and_no_more(repo, tmp_path):
     assert ran(changed.dvc("repro", "prepare", "encode")) == []
 
 
+@pytest.mark.slow
 def test_train_and_evaluate_report_the_same_figures_for_the_same_clips(repo, tmp_path):
     """evaluate, given the validation clips as test clips, finds train's validation figures."""
     swapped = repo.copy(tmp_path / "repo")
@@ -114,6 +117,7 @@ def test_train_and_evaluate_report_the_same_figures_for_the_same_clips(repo, tmp
     assert evaluated["loss"] == pytest.approx(trained["loss"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_refused_parameter_deletes_nothing_and_says_how_to_restore_it(repo, tmp_path):
     clone = repo.copy(tmp_path / "repo")
     clone.env = WORKERS | {"PYTHONPROFILEIMPORTTIME": "1"}

@@ -136,6 +136,7 @@ def test_a_corpus_folder_s_code_is_not_run(in_tmp, tone_corpus):
     assert not (in_tmp / "mark").exists()
 
 
+@pytest.mark.slow
 def test_a_token_in_the_environment_is_in_no_file_and_in_no_line(in_tmp, tone_corpus):
     """The stages that use the Hub; test_hub.py plants one where the Hub answers."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())

@@ -220,6 +220,7 @@ def tool(folder: Path, *command: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_experiments_are_compared(repository):
     families = ("share60-fold0,share60-fold1", "share80-fold0,share80-fold1")
     done = tool(repository, "tools.compare", *families, "--json")
@@ -231,6 +232,7 @@ def test_experiments_are_compared(repository):
     assert "may be chance: +0.0 points" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_exist_is_reported(repository):
     done = tool(repository, "tools.compare", "share60-fold0", "nothing")
     assert done.returncode == 1
@@ -249,6 +251,7 @@ def test_no_run_and_no_table_are_reported(in_tmp):
         runs.family("workspace")
 
 
+@pytest.mark.slow
 def test_experiments_are_pooled_by_recipe(repository):
     done = tool(repository, "tools.summary", "--format", "json")
     assert done.returncode == 0, done.stderr

@@ -67,6 +67,7 @@ def output(repo, monkeypatch, capsys):
     return capsys.readouterr().out, read
 
 
+@pytest.mark.slow
 def test_every_layer_has_a_row_and_the_lowest_loss_is_recommended(output):
     rows = re.findall(r"^ +(\d)  +(\S+)  (\S+) to (\S+)  +(\S+)$", output[0], re.MULTILINE)
     assert [row[0] for row in rows] == ["1", "2"]
@@ -77,6 +78,7 @@ def test_every_layer_has_a_row_and_the_lowest_loss_is_recommended(output):
     assert "(40 clips)" in output[0]
 
 
+@pytest.mark.slow
 def test_no_test_clip_is_used(output):
     test = {row for row in range(8 * BANDS) if row % (4 * BANDS) // 4 == BANDS - 1}
     assert output[1] == set(range(8 * BANDS)) - test

@@ -89,6 +89,7 @@ def test_passages_cover_a_stream_whatever_its_blocks():
     assert list(_passages([samples[:5]], 100, 3.0, 2.0)) == []
 
 
+@pytest.mark.slow
 def test_onnx_is_used_if_it_was_found_to_agree(hubert, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "export").symlink_to(hubert)
@@ -115,6 +116,7 @@ def test_out_of_gpu_memory_names_a_way_around(hubert, tmp_path, monkeypatch):
         Classifier(hubert).file(tmp_path / "a.wav")
 
 
+@pytest.mark.slow
 def test_files_and_folders_as_json_with_errors(hubert, tmp_path):
     (tmp_path / "album/deep").mkdir(parents=True)
     soundfile.write(tmp_path / "album/deep/a.flac", tone(440, 1.5), RATE)
@@ -150,6 +152,7 @@ def test_files_and_folders_as_json_with_errors(hubert, tmp_path):
     assert "is text, not audio" in predict.table(results)
 
 
+@pytest.mark.slow
 def test_many_files_in_several_processes_give_the_same(hubert, tmp_path, monkeypatch):
     paths = [tmp_path / f"{number}.wav" for number in range(3)]
     for number, path in enumerate(paths):

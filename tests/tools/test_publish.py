@@ -190,6 +190,7 @@ def test_an_interrupted_upload_is_retried(hub, publish):
     assert hub.asked["upload"] == 3
 
 
+@pytest.mark.slow
 def test_a_hub_that_hangs_is_one_sentence(publish):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"

@@ -126,6 +126,7 @@ def test_the_same_run_gives_the_same_bytes(made, uninterrupted, tmp_path):
     assert torch.equal(weights(train(made, tmp_path)[0]), weights(uninterrupted[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [4, 1])
 def test_a_smaller_batch_size_is_the_same_recipe(made, uninterrupted, tmp_path, batch_size):
     model, outcome = train(made, tmp_path, batch_size=batch_size)
@@ -134,6 +135,7 @@ def test_a_smaller_batch_size_is_the_same_recipe(made, uninterrupted, tmp_path, 
     assert torch.allclose(weights(model), weights(uninterrupted[0]), atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 5])
 def test_a_run_stopped_by_a_signal_resumes_to_the_same_bytes(
     made, uninterrupted, tmp_path, monkeypatch, step
@@ -147,6 +149,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_bytes(
         assert curve.read_bytes() == (uninterrupted[2] / relative).read_bytes(), relative
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "gradient checkpointing"])
 def test_dropout_and_layerdrop_resume_where_they_stopped(tmp_path, monkeypatch, checkpointing):
     made = corpus("hubert", tmp_path)
@@ -459,6 +462,7 @@ def test_clips_of_unequal_length_are_trained_on_as_they_are_evaluated(tmp_path, 
             assert np.abs(logits - row).max(axis=1).min() < 1e-4
 
 
+@pytest.mark.slow
 def test_training_on_unequal_lengths_resumes_to_the_same_bytes(tmp_path, monkeypatch):
     made = corpus("hubert", tmp_path, seconds=(0.6, 0.5, 0.4))
     uninterrupted, _ = train(made, tmp_path / "uninterrupted", epochs=2, batch_size=4)

@@ -126,6 +126,7 @@ def test_a_best_penalty_at_the_end_of_the_grid_is_reported(made, tmp_path, capsy
     assert "the best penalty is the strongest one tried" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_no_step_along_the_gradient_improves_the_head(made, tmp_path):
     """At the optimum the gradients of the loss by clip and of the penalty cancel."""
     model, outcome, parts, encoded = fitted(made, tmp_path)
@@ -147,6 +148,7 @@ def test_no_step_along_the_gradient_improves_the_head(made, tmp_path):
     assert solved.grad.abs().max() < 1e-2 * len(train.clips)
 
 
+@pytest.mark.slow
 def test_two_fits_are_equal_to_the_bit(made, tmp_path):
     one, two = (fitted(made, tmp_path / name)[0].state_dict() for name in ("a", "b"))
     assert all(torch.equal(one[name], two[name]) for name in one)
