@@ -182,9 +182,7 @@ def test_the_licence_is_one_of_the_hubs_where_the_corpus_alone_decides(
 
 def test_auto_is_reported_as_what_it_was(render):
     text = render().text
-    assert "- precision: bf16\n- device: NVIDIA H100\n" in text.replace(
-        "- gradient_checkpointing: no\n- fast_kernels: yes\n", ""
-    )
+    assert "\n- precision: bf16\n" in text and "\n- device: NVIDIA H100\n" in text
     assert ": auto" not in text
 
 
