@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import re
 import sys
 import warnings
@@ -28,10 +29,9 @@ from huggingface_hub import (
 from huggingface_hub.utils import validate_repo_id
 
 from genrepro.core.errors import PipelineError
-from genrepro.core.paths import CURVES, EXPORT, METRICS, TEST
+from genrepro.core.paths import CURVES, DATA, EXPORT, METRICS, PREDICTIONS, TEST
 from genrepro.core.stage import log, run
 from genrepro.hub.client import TOKENS, endpoint, explained
-from tools import figures, pictures, results
 from tools.baseline import git
 
 CARD = "README.md"
@@ -61,12 +61,12 @@ def main() -> None:
     check_run(card)
     _check_demo(args.demo_too)
     _check_name(args.repo)
-    source = pushed_commit()
-    files |= {CARD: published(card, source).encode(), PICTURE: _confusion()}
     api = HfApi(token=_token())
     with explained(args.repo, action="write to"):
         existing = _existing(api, args.repo)
         user = api.whoami()["name"]
+    source = pushed_commit()
+    files |= {CARD: published(card, source).encode(), PICTURE: _confusion()}
     stale = _check_existing(existing, args, files)
     log(_plan(args, user, files, stale, existing, source))
     if not args.yes:
@@ -113,6 +113,7 @@ def collect() -> dict[str, Path]:
     }
     needed = {CARD, "config.json", "preprocessor_config.json", "metrics/test.json"}
     missing = sorted(needed - set(files))
+    missing += [str(path) for path in (DATA, PREDICTIONS) if not path.exists()]
     if missing or not any(name.endswith(".safetensors") for name in files):
         lacks = missing[0] if missing else "weights"
         raise PipelineError(f"there is no model to publish ({lacks} is missing): type `dvc repro`.")
@@ -162,6 +163,8 @@ def published(card: str, source: tuple[str, str] | None) -> str:
 
 
 def _confusion() -> bytes:
+    from tools import figures, pictures  # matplotlib takes a second; a refusal need not wait for it
+
     figures.use_style()
     picture = io.BytesIO()
     figures.save(pictures.confusion(), picture)
@@ -170,7 +173,7 @@ def _confusion() -> bytes:
 
 def check_run(card: str) -> None:
     """Refuse an export that is not of the run in metrics/."""
-    measured = results.test()
+    measured = json.loads(TEST.read_text(encoding="utf-8"))
     rows = (("accuracy", "accuracy"), ("loss (cross-entropy)", "loss"))
     if not all(f"\n| {name} | {measured[key]:.4f} |" in card for name, key in rows):
         raise PipelineError(
@@ -179,7 +182,8 @@ def check_run(card: str) -> None:
 
 
 def _check_demo(demo_too: bool) -> None:
-    if results.corpus()["corpus"]["name"] == DEMO and not demo_too:
+    corpus = json.loads(DATA.read_text(encoding="utf-8"))["corpus"]["name"]
+    if corpus == DEMO and not demo_too:
         raise PipelineError(
             "this model was trained on the demo's generated music and knows no real genre: "
             "train on real clips (`dvc exp run -S data.corpus=PATH -S model.id=NAME`), or add "
