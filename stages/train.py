@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from dvclive import Live
 
-from genrepro.core import distributed, paths, processes, resume
+from genrepro.core import distributed, paths, processes, reporting, resume
 from genrepro.core.files import atomic_output, write_json
 from genrepro.core.params import Params
 from genrepro.core.stage import log, record_speed
@@ -21,6 +21,7 @@ from genrepro.training import fine_tune, frozen, probe
 
 def main(params: Params) -> None:
     fine_tune.accumulation_steps(params.train, processes.world())  # reported before any work
+    reporting.tracker()
     device.set_up(params.train)
     if params.train.fast_kernels:
         allocator.keep_freed_memory()

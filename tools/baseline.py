@@ -25,7 +25,7 @@ ROUNDING = (
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m tools.baseline", description=__doc__).parse_args()
-    changed = _git("status", "--porcelain", "--untracked-files=all", "--", *map(str, RESULTS))
+    changed = git("status", "--porcelain", "--untracked-files=all", "--", *map(str, RESULTS))
     if not changed:
         return
     old, new = (inputs(yaml.safe_load(text) or {}) for text in _versions(LOCK))
@@ -68,10 +68,10 @@ def inputs(lock: dict) -> dict[str, object]:
 
 def _versions(path: Path) -> tuple[str, str]:
     """A file's text in the last commit and in the workspace; empty where it is not there."""
-    return _git("show", f"HEAD:./{path}"), path.read_text("utf-8") if path.exists() else ""
+    return git("show", f"HEAD:./{path}"), path.read_text("utf-8") if path.exists() else ""
 
 
-def _git(*words: str) -> str:
+def git(*words: str) -> str:
     """What Git prints; nothing where there is no commit or no Git."""
     try:
         done = subprocess.run(["git", *words], capture_output=True, encoding="utf-8")

@@ -1,6 +1,7 @@
 """Put the exported model on the Hub: weights, ONNX, card and curves. No audio is ever sent.
 
-The repository is private unless --public says otherwise. Nothing is sent before you agree.
+The repository is private unless --public says otherwise. Nothing is sent before you agree. The card
+gets a picture of the confusion and, if the last commit is pushed, a link to this repository.
 
     hf auth login
     python -m tools.publish you/distilhubert-finetuned-gtzan
@@ -9,7 +10,9 @@ The repository is private unless --public says otherwise. Nothing is sent before
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -17,9 +20,7 @@ from pathlib import Path
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
-    EvalResult,
     HfApi,
-    ModelCard,
     ModelInfo,
     constants,
     errors,
@@ -28,11 +29,13 @@ from huggingface_hub import (
 from huggingface_hub.utils import validate_repo_id
 
 from genrepro.core.errors import PipelineError
-from genrepro.core.paths import CURVES, EXPORT, METRICS
+from genrepro.core.paths import CURVES, DATA, EXPORT, METRICS, PREDICTIONS, TEST
 from genrepro.core.stage import log, run
 from genrepro.hub.client import TOKENS, endpoint, explained
+from tools.baseline import git
 
 CARD = "README.md"
+PICTURE = "confusion.png"
 DEMO = "demo"  # the name of the corpus that the project composes itself
 SENT = (  # folder, pattern in it, folder in the repository; nothing else is sent
     (EXPORT, CARD, ""),
@@ -53,17 +56,19 @@ KEPT = ".gitattributes"  # the Hub's own
 
 def main() -> None:
     args = _arguments()
-    files = collect()
-    card = ModelCard.load(EXPORT / CARD)
-    _check_run(card)
-    _check_demo(card, args.demo_too)
+    files: dict[str, Path | bytes] = dict(collect())
+    card = (EXPORT / CARD).read_text(encoding="utf-8")
+    check_run(card)
+    _check_demo(args.demo_too)
     _check_name(args.repo)
     api = HfApi(token=_token())
     with explained(args.repo, action="write to"):
         existing = _existing(api, args.repo)
         user = api.whoami()["name"]
+    source = pushed_commit()
+    files |= {CARD: published(card, source).encode(), PICTURE: _confusion()}
     stale = _check_existing(existing, args, files)
-    log(_plan(args, user, files, stale, existing))
+    log(_plan(args, user, files, stale, existing, source))
     if not args.yes:
         _ask()
     with explained(args.repo, action="write to"), warnings.catch_warnings():
@@ -72,7 +77,7 @@ def main() -> None:
             api.create_repo(args.repo, private=not args.public)
         # One commit, so that all or nothing is there; upload_folder may make several of them.
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            CommitOperationAdd(name, path) for name, path in files.items()
+            CommitOperationAdd(name, each) for name, each in files.items()
         ]
         operations += [CommitOperationDelete(name) for name in stale]
         api.create_commit(args.repo, operations, commit_message="Publish a model with its figures")
@@ -108,29 +113,77 @@ def collect() -> dict[str, Path]:
     }
     needed = {CARD, "config.json", "preprocessor_config.json", "metrics/test.json"}
     missing = sorted(needed - set(files))
+    missing += [str(path) for path in (DATA, PREDICTIONS) if not path.exists()]
     if missing or not any(name.endswith(".safetensors") for name in files):
         lacks = missing[0] if missing else "weights"
         raise PipelineError(f"there is no model to publish ({lacks} is missing): type `dvc repro`.")
     return files
 
 
-def _results(card: ModelCard) -> list[EvalResult]:
-    return getattr(card.data, "eval_results", None) or []
+def pushed_commit() -> tuple[str, str] | None:
+    """The web page of this repository and its commit, if that is what one finds there.
+
+    None if tracked files differ from the last commit, or no remote with a page is known to have it.
+    """
+    if git("status", "--porcelain", "--untracked-files=no"):
+        return None
+    branches = git("branch", "--remotes", "--contains", "HEAD", "--format=%(refname:lstrip=2)")
+    remotes = dict.fromkeys(branch.split("/")[0] for branch in branches.split())
+    pages = (page_of(git("remote", "get-url", remote).strip()) for remote in remotes)
+    page = next(filter(None, pages), None)
+    return (page, git("rev-parse", "HEAD").strip()) if page else None
 
 
-def _check_run(card: ModelCard) -> None:
+def page_of(address: str) -> str | None:
+    """The web page of a Git remote, without the user and the token that its address may hold.
+
+    None for a folder, and for a host without a domain.
+    """
+    web = r"(?P<web>https?://)(?:[^/@]*@)?"
+    ssh = r"(?:ssh://)?[^/@:]+@"
+    host = r"(?P<host>[^/@:]+\.[^/@:]+)(?P<port>:\d+(?=/))?"
+    match = re.fullmatch(rf"(?:{web}|{ssh}){host}[:/](?P<path>.+?)(?:\.git)?/?", address)
+    if match is None:
+        return None
+    place = f"{match['host']}{match['port'] or ''}" if match["web"] else match["host"]
+    return f"{match['web'] or 'https://'}{place}/{match['path']}"
+
+
+def published(card: str, source: tuple[str, str] | None) -> str:
+    """The card as it is sent: with the picture, and with where it was made.
+
+    Neither can be on the card in export/, whose bytes depend on the run alone.
+    """
+    heading = "## By label\n"
+    card = card.replace(heading, f"{heading}\n![Confusion on the test clips]({PICTURE})\n", 1)
+    if source is None:
+        return card
+    page, commit = source
+    return card.replace("Made with genrepro", f"Made with [genrepro]({page}) at `{commit}`", 1)
+
+
+def _confusion() -> bytes:
+    from tools import figures, pictures  # matplotlib takes a second; a refusal need not wait for it
+
+    figures.use_style()
+    picture = io.BytesIO()
+    figures.save(pictures.confusion(), picture)
+    return picture.getvalue()
+
+
+def check_run(card: str) -> None:
     """Refuse an export that is not of the run in metrics/."""
-    measured = json.loads((METRICS / "test.json").read_text(encoding="utf-8"))["accuracy"]
-    stated = [result.metric_value for result in _results(card) if result.metric_type == "accuracy"]
-    if stated != [measured]:
+    measured = json.loads(TEST.read_text(encoding="utf-8"))
+    rows = (("accuracy", "accuracy"), ("loss (cross-entropy)", "loss"))
+    if not all(f"\n| {name} | {measured[key]:.4f} |" in card for name, key in rows):
         raise PipelineError(
-            f"{EXPORT / CARD} and {METRICS}/test.json come from different runs: type `dvc repro`."
+            f"{EXPORT / CARD} and {TEST} come from different runs: type `dvc repro`."
         )
 
 
-def _check_demo(card: ModelCard, demo_too: bool) -> None:
-    trained_on = {result.dataset_type for result in _results(card)}
-    if DEMO in trained_on and not demo_too:
+def _check_demo(demo_too: bool) -> None:
+    corpus = json.loads(DATA.read_text(encoding="utf-8"))["corpus"]["name"]
+    if corpus == DEMO and not demo_too:
         raise PipelineError(
             "this model was trained on the demo's generated music and knows no real genre: "
             "train on real clips (`dvc exp run -S data.corpus=PATH -S model.id=NAME`), or add "
@@ -168,7 +221,7 @@ def _existing(api: HfApi, repo: str) -> ModelInfo | None:
 
 
 def _check_existing(
-    existing: ModelInfo | None, args: argparse.Namespace, files: dict[str, Path]
+    existing: ModelInfo | None, args: argparse.Namespace, files: dict[str, Path | bytes]
 ) -> list[str]:
     """Name the files to remove from an existing repository, so that it holds one model.
 
@@ -195,17 +248,26 @@ def _check_existing(
 def _plan(
     args: argparse.Namespace,
     user: str,
-    files: dict[str, Path],
+    files: dict[str, Path | bytes],
     stale: list[str],
     existing: ModelInfo | None,
+    source: tuple[str, str] | None,
 ) -> str:
     """What would happen, for the user to read before agreeing."""
     private = not args.public if existing is None else existing.private
     seen = "private" if private else "PUBLIC: everyone can see and download it"
-    sizes = {name: path.stat().st_size / 1e6 for name, path in files.items()}
+    sizes = {
+        name: (len(each) if isinstance(each, bytes) else each.stat().st_size) / 1e6
+        for name, each in files.items()
+    }
     lines = [f"To {endpoint()}/{args.repo} as {user}; {seen}:"]
     lines += [f"  {size:9.3f} MB  {name}" for name, size in sizes.items()]
     lines.append(f"  {sum(sizes.values()):9.3f} MB  in {len(files)} files; no audio")
+    lines.append(
+        f"The card links to {source[0]} and names commit {source[1][:10]}."
+        if source
+        else "The card names no commit: that takes one which is clean and pushed to a web host."
+    )
     if stale:
         lines.append(f"Removed there, but kept in its history: {', '.join(stale)}")
     if private and args.public:

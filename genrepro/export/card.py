@@ -5,6 +5,7 @@ The page itself is card.md.jinja, beside this file.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,13 @@ from genrepro.export import program
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 FRAMEWORKS = ("transformers", "torch", "datasets")
+# The Hub's identifiers of licences that sounds have: huggingface.co/docs/hub/repositories-licenses
+LICENCES = "cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0"
+LICENCES += (
+    " cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0"
+)
+LICENCES += " cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0"
+LICENCES += " cdla-permissive-2.0 odc-by odbl pddl apache-2.0 mit unlicense"
 LEAKS = {
     "groups": "share their artist, band or speaker with a training or validation clip",
     "titles": "are of the same piece as a training or validation clip",
@@ -59,7 +67,7 @@ def text(params: Params, facts: Facts) -> str:
         confidence=f"{params.evaluate.confidence:.0%}",
         clips=", ".join(f"{count} {split}" for split, count in facts.split["clips"].items()),
         leaks=LEAKS,
-        settings=_settings(params, pretrained),
+        settings=_settings(params, facts, pretrained),
         program=program.supports(facts.extractor["feature_extractor_type"]),
         versions=", ".join(f"{name} {version(name).split('+')[0]}" for name in FRAMEWORKS),
         number=_number,
@@ -86,13 +94,25 @@ def _backbone(source: dict) -> str:
     return f"`{_last(source['id'])}`"
 
 
+def licence(facts: Facts) -> str | None:
+    """The Hub's identifier of the corpus' licence, where it alone decides.
+
+    Pretrained weights bring a licence of their own, which is recorded nowhere: None, rather than
+    promise what their authors did not.
+    """
+    stated = re.split(r"[;,(]", facts.data["corpus"]["licence"] or "")[0]
+    identifier = "-".join(stated.lower().split())
+    return identifier if identifier in LICENCES.split() and not facts.source["weights"] else None
+
+
 def _metadata(facts: Facts) -> ModelCardData:
+    """What the Hub reads. Its results name a dataset of the Hub; other corpora have none there."""
     corpus, test, source = facts.data["corpus"], facts.test, facts.source
     results = [
         EvalResult(
             task_type="audio-classification",
             task_name="Audio Classification",
-            dataset_type=corpus["repo"] or corpus["name"],
+            dataset_type=corpus["repo"],
             dataset_name=corpus["title"] or corpus["name"],
             dataset_revision=corpus["revision"],
             dataset_split="test",
@@ -108,6 +128,7 @@ def _metadata(facts: Facts) -> ModelCardData:
     ]
     on_hub = source["id"] if source["revision"] else None
     return ModelCardData(
+        license=licence(facts),
         model_name=model_name(facts),
         base_model=on_hub,
         base_model_relation="finetune" if on_hub else None,
@@ -117,15 +138,16 @@ def _metadata(facts: Facts) -> ModelCardData:
         pipeline_tag="audio-classification",
         metrics=["accuracy", "f1"],
         tags=["audio-classification", "generated_from_trainer", "genrepro"],
-        eval_results=results,
+        eval_results=results if corpus["repo"] else None,
     )
 
 
-def _settings(params: Params, pretrained: bool) -> dict[str, object]:
-    """The training parameters that had an effect."""
-    settings = params.train.model_dump()
+def _settings(params: Params, facts: Facts, pretrained: bool) -> dict[str, object]:
+    """The training parameters that had an effect, and what `auto` was resolved to."""
+    ran_on = {key: facts.validation[key] for key in ("precision", "device")}
+    settings = params.train.model_dump() | ran_on
     if params.train.probe:
-        return {key: settings[key] for key in ("layers", "freeze")}
+        return {key: settings[key] for key in ("layers", "freeze", *ran_on)}
     scratch = settings.pop("scratch_learning_rate")
     if not pretrained:
         settings["learning_rate"] = scratch

@@ -8,6 +8,7 @@ preprocessor_config.json.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -27,12 +28,11 @@ class Classifier:
         self.mel_filters = np.load(mel) if mel.exists() else None
 
     def __call__(self, path: str) -> dict[str, float]:
-        """The labels with their probabilities, the most probable first."""
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        samples = samples[: round(self.audio["max_seconds"] * rate)].mean(axis=1)
-        wave = soxr.resample(samples, rate, self.audio["sampling_rate"], quality="HQ")
-        if len(wave) < 0.1 * self.audio["sampling_rate"]:
-            raise ValueError(f"{path}: at least 0.1 s of sound are needed")
+        """The labels with their probabilities, the most probable first.
+
+        Raises ValueError, in one sentence, for what it cannot classify.
+        """
+        wave = read(path, self.audio)
         name = self.session.get_inputs()[0].name
         logits = [
             self.session.run(["logits"], {name: self.features(segment)[None]})[0][0]
@@ -89,8 +89,58 @@ class Classifier:
         return (np.maximum(bands, bands.max() - 8) + 4) / 4
 
 
+def read(path: str, audio: dict) -> np.ndarray:
+    """A file's first `max_seconds`, read as for training: (samples,) float32, mono, resampled."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: there is no such file")
+    try:
+        with soundfile.SoundFile(path) as file:
+            kind, rate = file.format, file.samplerate
+            wanted = round(audio["max_seconds"] * rate)
+            sound = file.read(wanted, dtype="float32", always_2d=True)
+    except (RuntimeError, TypeError, ValueError) as error:  # LibsndfileError is the first
+        words = getattr(error, "error_string", str(error)).rstrip(".")
+        raise ValueError(f"{path}: soundfile cannot read it ({words}); try WAV") from None
+    if holds_more(path, kind):
+        raise ValueError(f"{path}: soundfile would read a part of it only; try WAV")
+    if len(sound) < 0.1 * rate or not np.isfinite(sound).all():
+        raise ValueError(f"{path}: at least 0.1 s of sound, in finite numbers, are needed")
+    return soxr.resample(mixed(sound), rate, audio["sampling_rate"], quality="HQ")
+
+
+def holds_more(path: str, kind: str) -> bool:
+    """Whether libsndfile passes over sound: in an MP3 whose Xing header is missing or does not
+    count all of its bytes, and in an Ogg file after the first of several recordings."""
+    content = Path(path).read_bytes() if kind in ("MP3", "OGG") else b""
+    if kind == "OGG":
+        return len(re.findall(rb"OggS\0[\2\3]", content)) > 1
+    if content[:3] == b"ID3":  # its length has 7 bits in each byte
+        sizes = zip(content[6:10], (21, 14, 7, 0))
+        content = content[10 + sum((byte & 127) << shift for byte, shift in sizes) :]
+    header = re.search(rb"(?:Xing|Info)\0\0\0[\3\7\v\x0f]....(....)", content[:512], re.DOTALL)
+    counted = int.from_bytes(header[1], "big") if header else 0
+    return kind == "MP3" and counted + 512 < len(content)
+
+
+def mixed(sound: np.ndarray) -> np.ndarray:
+    """The mean of the channels; the first one where they cancel out. (samples, channels) in."""
+    size = max(1, 65_536 // sound.shape[1])  # decided block by block, as for training
+    blocks = []
+    for block in np.split(sound, range(size, len(sound), size)):
+        mean, first = block.mean(axis=1), block[:, 0]
+        blocks.append(first if np.ptp(mean) < 0.01 * np.ptp(first) else mean)
+    return np.concatenate(blocks)
+
+
 if __name__ == "__main__":
     classifier = Classifier(Path(__file__).parent)
+    failed = False
     for file in sys.argv[1:]:
-        likely = list(classifier(file).items())[:3]
+        try:
+            likely = list(classifier(file).items())[:3]
+        except ValueError as error:
+            failed = True
+            print(error, file=sys.stderr)
+            continue
         print(file, ", ".join(f"{label} {probability:.3f}" for label, probability in likely))
+    sys.exit(failed)

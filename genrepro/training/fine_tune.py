@@ -23,7 +23,7 @@ from transformers import (
     set_seed,
 )
 
-from genrepro.core import processes
+from genrepro.core import processes, reporting
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import Train
 from genrepro.core.stage import log
@@ -158,7 +158,7 @@ def arguments(
         remove_unused_columns=False,
         dataloader_pin_memory=False,  # Prefetcher does it
         disable_tqdm=True,
-        report_to="none",
+        **reporting.arguments(),
         **checkpointing,
     )
     args._n_gpu = min(args.n_gpu, 1)  # DataParallel would multiply the batch of the recipe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import subprocess
@@ -13,10 +14,12 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
+from genrepro.core.errors import PipelineError
 from genrepro.core.params import load
 from genrepro.export import card
 from tests.support.loopback_publish import LoopbackPublish, problems_of
 from tests.support.samples import ROOT
+from tools import publish
 
 INTERVAL = {"low": 0.745, "high": 0.891}
 NONE = {"low": None, "high": None}
@@ -73,7 +76,14 @@ FACTS = {
         "temperature": 1.2345,
         "calibration_error_after_temperature": None,
     },
-    "validation": {"accuracy": 0.8, "loss": 0.7, "clips": 99, "epoch": 2},
+    "validation": {
+        "accuracy": 0.8,
+        "loss": 0.7,
+        "clips": 99,
+        "epoch": 2,
+        "device": "NVIDIA H100",
+        "precision": "bf16",
+    },
     "source": {
         "id": "ntu-spml/distilhubert",
         "revision": "fa87d96265d6b7af66e112faff6ff44df419cec9",
@@ -149,6 +159,70 @@ def test_the_hub_accepts_the_card(render):
     assert [problems_of(card) for card in hub.cards] == [[]]
 
 
+@pytest.mark.parametrize(
+    ("stated", "weights", "identifier"),
+    [
+        ("CC0-1.0", None, "cc0-1.0"),
+        ("CC BY-NC 3.0 (its subset, CC BY 3.0); LICENSE names each author", None, "cc-by-nc-3.0"),
+        ("CC BY-NC 3.0; CREDITS.txt names each author", None, "cc-by-nc-3.0"),
+        ("CC BY 4.0", {"model.safetensors": "0" * 64}, None),  # they have a licence of their own
+        ("none is stated; commercial music", None, None),
+        (None, None, None),
+    ],
+)
+def test_the_licence_is_one_of_the_hubs_where_the_corpus_alone_decides(
+    render, stated, weights, identifier
+):
+    def licensed(facts: dict) -> None:
+        facts["data"]["corpus"]["licence"] = stated
+        facts["source"]["weights"] = weights
+
+    assert render(licensed).data.license == identifier
+
+
+def test_auto_is_reported_as_what_it_was(render):
+    text = render().text
+    assert "\n- precision: bf16\n" in text and "\n- device: NVIDIA H100\n" in text
+    assert ": auto" not in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (0.05, 0.0621, "calibration error of 0.0621, which is worse: use the logits as they are."),
+        (0.0621, 0.05, "calibration error of 0.0500 instead."),
+    ],
+)
+def test_what_a_temperature_does_is_reported(render, before, after, words):
+    def calibrated(facts: dict) -> None:
+        facts["test"] |= {
+            "calibration_error": before,
+            "calibration_error_after_temperature": after,
+        }
+
+    assert words in " ".join(render(calibrated).text.split())
+    assert "temperature" not in render().text  # there is nothing to compare
+
+
+def test_the_published_card_has_the_picture_and_the_commit(render):
+    card = render().content
+    sent = publish.published(card, ("https://example.org/ada/genrepro", "0123abc"))
+    assert "Made with [genrepro](https://example.org/ada/genrepro) at `0123abc`, a repro" in sent
+    assert "## By label\n\n![Confusion on the test clips](confusion.png)\n\n| label |" in sent
+    assert "](confusion.png)" in publish.published(card, None)
+    assert "confusion.png" not in card
+
+
+def test_a_card_is_published_only_with_the_figures_of_its_run(render, in_tmp):
+    card = render().content
+    (in_tmp / "metrics").mkdir()
+    (in_tmp / "metrics/test.json").write_text(json.dumps(FACTS["test"]))
+    publish.check_run(card)
+    (in_tmp / "metrics/test.json").write_text(json.dumps(FACTS["test"] | {"loss": 0.7}))
+    with pytest.raises(PipelineError, match="different runs"):
+        publish.check_run(card)
+
+
 def test_the_tables_hold_the_measured_values(render):
     text = render().text
     test, rows = FACTS["test"], table(text, "Result")
@@ -203,6 +277,7 @@ def test_a_local_backbone_reveals_no_path_and_names_no_base_model(render):
     made = render(local)
     assert made.data.base_model is None
     assert made.data.datasets is None
+    assert made.data.eval_results is None  # each would have to name a dataset of the Hub
     assert made.data.model_name == "whisper-tiny-en-trained-gtzan"
     assert "/home/ada" not in made.content
     assert "unknown: find out" in made.text

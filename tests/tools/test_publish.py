@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import ModelCardData
 
 from tests.support.loopback_publish import READ_ONLY, TOKEN, LoopbackPublish
 from tests.support.samples import ROOT
+from tools import publish as tool
 
 REPO = "ada/distilhubert-finetuned-gtzan"
 CURVES = "metrics/train/plots/metrics"
@@ -27,13 +28,13 @@ MADE = {
     "export/clip.wav": b"RIFF",  # nothing writes audio there; if it did, it would not be sent
     "metrics/labels.json": b"{}",
     "metrics/plots/confusion.csv": b"label,predicted\n",
+    "data/predictions.csv": b"clip,label,predicted\na,blues,rock\nb,rock,rock\n",
     "metrics/plots/mistakes.csv": b"clip,path,label,predicted,probability\n",
     f"{CURVES}/train/loss.tsv": b"step\tloss\n1\t2.1\n",
     f"{CURVES}/validation/accuracy.tsv": b"step\taccuracy\n1\t0.5\n",
     "data/raw/rock/rock.00000.wav": b"RIFF",
 }
 SENT = {
-    "README.md": "export/README.md",
     "config.json": "export/config.json",
     "preprocessor_config.json": "export/preprocessor_config.json",
     "model.safetensors": "export/model.safetensors",
@@ -63,10 +64,14 @@ def make(folder: Path, dataset: str) -> Path:
     for name, content in MADE.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    (folder / "metrics/test.json").write_text(json.dumps({"accuracy": 0.83}))
-    result = EvalResult("audio-classification", dataset, "GTZAN", "accuracy", 0.83)
-    data = ModelCardData(model_name="m", eval_results=[result], tags=["audio-classification"])
-    (folder / "export/README.md").write_text(f"---\n{data.to_yaml()}\n---\n\n# A model\n")
+    (folder / "metrics/data.json").write_text(json.dumps({"corpus": {"name": dataset}}))
+    (folder / "metrics/test.json").write_text(json.dumps({"accuracy": 0.83, "loss": 0.6}))
+    data = ModelCardData(model_name="m", tags=["audio-classification"])
+    rows = "| accuracy | 0.8300 |\n| loss (cross-entropy) | 0.6000 |"
+    text = (
+        f"---\n{data.to_yaml()}\n---\n\n# A model\n\nMade with genrepro, a\n{rows}\n## By label\n"
+    )
+    (folder / "export/README.md").write_text(text)
     return folder
 
 
@@ -113,12 +118,16 @@ def test_the_listed_files_are_sent_byte_for_byte_and_no_audio(hub, run_folder, p
     assert done.returncode == 0, done.stderr
     assert f"published: {hub.url}/{REPO}" in done.stdout
     sent = {name: data for name, data in hub.files[REPO].items() if name != ".gitattributes"}
+    card = sent.pop("README.md").decode()
+    assert card == tool.published((run_folder / "export/README.md").read_text(), None)
+    assert sent.pop("confusion.png").startswith(b"\x89PNG")
     assert sent == {name: (run_folder / path).read_bytes() for name, path in SENT.items()}
     assert hub.private[REPO]
-    assert hub.cards == [(run_folder / "export/README.md").read_text()]
+    assert hub.cards == [card]
     assert hub.asked["upload"] == 2  # the weights and the ONNX, as large files
-    for name in SENT:
+    for name in ("README.md", "confusion.png", *SENT):
         assert name in done.stdout
+    assert "The card names no commit" in done.stdout
     assert "no audio" in done.stdout
 
 
@@ -211,7 +220,7 @@ def test_a_model_is_replaced_only_with_replace(hub, run_folder, publish):
     assert hub.files[REPO]["README.md"] == b"old"
     done = publish(REPO, "--yes", "--replace")
     assert "Removed there, but kept in its history: pytorch_model.bin" in done.stdout
-    assert set(hub.files[REPO]) == {".gitattributes", *SENT}
+    assert set(hub.files[REPO]) == {".gitattributes", "README.md", "confusion.png", *SENT}
 
 
 def test_a_public_repository_is_not_mistaken_for_a_private_one(hub, publish):
@@ -221,9 +230,52 @@ def test_a_public_repository_is_not_mistaken_for_a_private_one(hub, publish):
 
 
 def test_an_unfinished_run_cannot_be_published(run_folder, publish):
-    (run_folder / "metrics/test.json").write_text(json.dumps({"accuracy": 0.5}))
+    (run_folder / "metrics/test.json").write_text(json.dumps({"accuracy": 0.5, "loss": 0.6}))
     assert "come from different runs" in sentence(publish(REPO, "--yes"))
     (run_folder / "export/model.safetensors").unlink()
     assert "weights is missing" in sentence(publish(REPO, "--yes"))
     shutil.rmtree(run_folder / "export")
     assert "README.md is missing" in sentence(publish(REPO, "--yes"))
+
+
+@pytest.mark.parametrize(
+    ("address", "page"),
+    [
+        ("https://github.com/ada/genrepro.git", "https://github.com/ada/genrepro"),
+        ("https://ada:secret@git.example.org:8443/a/b/", "https://git.example.org:8443/a/b"),
+        ("git@github.com:ada/genrepro.git", "https://github.com/ada/genrepro"),
+        ("ssh://git@git.example.org:2222/ada/genrepro", "https://git.example.org/ada/genrepro"),
+        ("/home/ada/genrepro.git", None),
+        ("../genrepro", None),
+        ("file:///home/ada/genrepro", None),
+        ("git@server:genrepro", None),
+        ("https://ada:p@ss@github.com/ada/genrepro", None),
+        ("", None),
+    ],
+)
+def test_the_page_of_a_remote_has_neither_user_nor_token(address, page):
+    assert tool.page_of(address) == page
+
+
+def test_a_commit_is_named_only_if_it_is_clean_and_pushed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert tool.pushed_commit() is None  # no repository
+
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+        return subprocess.run(
+            ["git", *who, *words], check=True, capture_output=True, text=True
+        ).stdout
+
+    git("init", "--quiet")
+    Path("a").write_text("1")
+    git("add", "a")
+    git("commit", "--quiet", "-m", "A")
+    assert tool.pushed_commit() is None  # no remote
+    git("remote", "add", "work", "https://ada:secret@git.example.org/ada/genrepro.git")
+    assert tool.pushed_commit() is None  # not pushed
+    git("update-ref", "refs/remotes/work/main", "HEAD")
+    commit = git("rev-parse", "HEAD").strip()
+    assert tool.pushed_commit() == ("https://git.example.org/ada/genrepro", commit)
+    Path("a").write_text("2")
+    assert tool.pushed_commit() is None  # not clean
