@@ -1,0 +1,198 @@
+"""tools.serve: the classifier's predictions over HTTP, and a sentence for everything else."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+import soundfile
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+from uvicorn.config import STARTUP_FAILURE
+
+from genrepro.core.errors import PipelineError
+from tests.support import load
+from tests.support.samples import RATE, ROOT, tone
+from tests.tools.test_predict import write_export
+from tools import endpoint, serve
+from tools.classifier import Classifier
+
+CASES = ROOT / "tests/cases"
+LIMIT = 300_000  # bytes of an upload
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    return write_export(tmp_path_factory.mktemp("serve") / "export")
+
+
+@pytest.fixture(scope="module")
+def client(export):
+    with TestClient(endpoint.create(export, LIMIT), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sounds")
+    for number, seconds in enumerate((0.3, 1.0, 2.4, 5.5)):
+        soundfile.write(folder / f"{number}.flac", tone(300.0 * (number + 1), seconds), RATE)
+    return sorted(folder.iterdir())
+
+
+def error(answer, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    assert list(answer.json()) == ["error"]
+    sentence = answer.json()["error"]
+    assert re.fullmatch(r"[A-Z/].*\.", sentence), sentence
+    return sentence
+
+
+def post(client, content: bytes, name: str = "a.wav", **options):
+    return client.post("/classify", files={"file": (name, content)}, **options)
+
+
+def test_an_answer_is_the_classifiers_prediction(client, export, sounds):
+    classifier = Classifier(export)
+    for path in [*sounds, CASES / "one-second.m4a", CASES / "antiphase.wav"]:
+        expected = classifier.file(path).described(classifier.labels)
+        assert (
+            post(client, path.read_bytes(), "my song.x").json() == {"file": "my song.x"} | expected
+        )
+    assert client.get("/health").json() == {"status": "ok", "labels": classifier.labels}
+
+
+def test_what_is_no_sound_is_415_and_a_sound_that_cannot_be_classified_422(
+    client, sounds, monkeypatch
+):
+    assert "empty file" in error(post(client, b""), 415)
+    assert "web page" in error(post(client, (CASES / "web-page.mp3").read_bytes()), 415)
+    assert "curl -F file=@" in error(client.post("/classify", content=b"RIFF"), 415)
+    assert "curl -F file=@" in error(client.post("/classify", files={"sound": b"x"}), 422)
+    assert "curl -F file=@" in error(
+        client.post("/classify", data={"file": "x"}, files={"other": b"x"}), 422
+    )
+    short = sounds[0].with_name("short.wav")
+    soundfile.write(short, tone(440, 0.05), RATE)
+    assert "0.1 s of sound are needed" in error(post(client, short.read_bytes()), 422)
+    monkeypatch.setattr(endpoint, "MAX_SECONDS", 3.0)
+    assert "lasts more than 0.05 minutes" in error(post(client, sounds[3].read_bytes()), 422)
+
+
+def test_requests_that_are_not_for_it_are_refused_in_json(client):
+    broken = {"Content-Type": "multipart/form-data"}
+    assert "boundary" in error(client.post("/classify", content=b"x", headers=broken), 400)
+    assert "/docs" in error(client.get("/classify"), 405)
+    assert "POST a file to /classify" in error(client.get("/classification"), 404)
+
+
+def test_an_upload_is_bounded_whatever_it_announces(client):
+    assert "at most 0.3 MB" in error(post(client, bytes(LIMIT)), 413)
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+
+    def chunks():
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        while True:
+            yield bytes(LIMIT // 3)
+
+    answer = client.post("/classify", content=take(chunks(), 6), headers=kind)
+    assert "at most 0.3 MB" in error(answer, 413)
+
+
+def take(chunks, count: int):
+    for _ in range(count):
+        yield next(chunks)
+
+
+def test_a_token_is_asked_for_before_anything_is_read(client, sounds, monkeypatch):
+    monkeypatch.setenv(endpoint.TOKEN, "geheimnis é")
+    content = sounds[0].read_bytes()
+    for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp4"}):
+        refused = post(client, content, headers=headers)
+        assert "Authorization: Bearer TOKEN" in error(refused, 401)
+        assert refused.headers["WWW-Authenticate"] == "Bearer"
+    assert "Bearer" in error(post(client, bytes(2 * LIMIT)), 401)
+    monkeypatch.setenv(endpoint.TOKEN, "secret")
+    assert post(client, content, headers={"Authorization": "Bearer secret"}).status_code == 200
+    assert client.get("/health").status_code == 200
+
+
+def test_a_worker_with_too_much_to_do_says_when_to_come_back(client, sounds, monkeypatch):
+    monkeypatch.setattr(endpoint, "MAX_WAITING", 0)
+    answer = post(client, sounds[0].read_bytes())
+    assert "try again in 5 s" in error(answer, 503)
+    assert answer.headers["Retry-After"] == "5"
+    monkeypatch.undo()
+    assert post(client, sounds[0].read_bytes()).status_code == 200
+
+
+def test_a_defect_is_a_500_and_no_upload_is_left_on_the_disk(client, sounds, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert post(client, sounds[0].read_bytes()).status_code == 200
+    monkeypatch.setattr(Classifier, "_classify", lambda *_: 1 / 0)
+    assert "its log says how" in error(post(client, sounds[0].read_bytes()), 500)
+    assert not list(tmp_path.iterdir())
+
+
+def test_its_page_needs_no_network(client):
+    page = client.get("/docs").text
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert sources and all(each.startswith("/") for each in sources)
+    assert all(client.get(each).status_code == 200 for each in sources)
+    described = client.get("/openapi.json").json()["paths"]["/classify"]["post"]
+    assert {"200", "401", "413", "415", "422", "503"} <= set(described["responses"])
+    assert "multipart/form-data" in described["requestBody"]["content"]
+
+
+def test_several_workers_answer_all_at_once_and_are_replaced_if_they_die(export, sounds):
+    contents = [path.read_bytes() for path in sounds]
+    classifier = Classifier(export)
+    expected = [classifier.file(path).described(classifier.labels) for path in sounds]
+    with load.started(export, GENREPRO_WORKERS="2") as (url, pid):
+        answers = load.at_once(url, contents, 50)
+        assert answers == [
+            {"file": str(number)} | expected[number % len(sounds)] for number in range(50)
+        ]
+        before = load.workers(pid)
+        cases = [(CASES / name).read_bytes() for name in ("chained.ogg", "vbr-no-header.mp3")]
+        statuses = load.bad_uploads(url, contents + cases, 100, seed=1)
+        assert {415, 400, 422} <= set(statuses)
+        assert len(before) == 2 and load.workers(pid) == before
+        os.kill(before[0], signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while before[0] in load.workers(pid) or len(load.workers(pid)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with httpx2.Client(timeout=60) as client:
+            assert load.classify(client, url, contents[0], "0") == answers[0]
+    assert not any(Path(f"/proc/{worker}").exists() for worker in before)
+
+
+def test_what_cannot_start_is_reported(export, in_tmp, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["serve"])
+    with pytest.raises(PipelineError, match="contains no model: type `dvc repro`"):
+        serve.main()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PipelineError, match=rf"cannot listen on 127.0.0.1:{port} \(Address"):
+            serve.serve("127.0.0.1", port, export, LIMIT)
+    for host, port in (("203.0.113.1", 80), ("127.0.0.1", 99_999)):
+        with pytest.raises(PipelineError, match="choose another --port or --host"):
+            serve.serve(host, port, export, LIMIT)
+
+
+def test_a_worker_whose_model_cannot_be_loaded_ends_with_a_sentence(in_tmp, monkeypatch, capsys):
+    (in_tmp / "config.json").write_text(json.dumps({"id2label": {"0": "a"}}))
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    starting = endpoint.create(in_tmp, LIMIT).router.lifespan_context(FastAPI())
+    with pytest.raises(SystemExit, match=str(STARTUP_FAILURE)):
+        asyncio.run(starting.__aenter__())
+    assert "preprocessor_config.json gives no feature extractor" in capsys.readouterr().err

@@ -1,0 +1,271 @@
+"""The HTTP endpoint that tools.serve runs: POST /classify, GET /health, and /docs about both.
+
+Each worker process has one model and one thread that classifies, one file after the other, while
+its event loop goes on receiving files. An error is JSON too: {"error": "a sentence"}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import multiprocessing
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
+from threadpoolctl import threadpool_limits
+from uvicorn.config import STARTUP_FAILURE
+
+from genrepro.audio import AudioFault
+from genrepro.core import processes
+from genrepro.core.errors import PipelineError
+from tools.classifier import Classifier, NotASound
+
+TOKEN = "GENREPRO_TOKEN"  # an environment variable: a command line is visible to other users
+MAX_WAITING = 64  # files that one worker holds; from then on it answers 503
+MAX_SECONDS = 3600.0  # of sound in one file
+UPLOAD_SECONDS = 300  # for one upload, from its first byte to its last
+RETRY_SECONDS = 5
+
+HOW = "send a sound file as multipart/form-data in the field `file`: curl -F file=@song.mp3 URL"
+NO_TOKEN = "this endpoint asks for a token: send the header `Authorization: Bearer TOKEN`"
+ELSEWHERE = {
+    404: "there is nothing at {path}: POST a file to /classify, or open /docs",
+    405: "{path} does not answer {method}: /docs says how to use it",
+}
+
+
+class Segment(BaseModel):
+    """The prediction for a few seconds of a file."""
+
+    start: float
+    end: float
+    label: str
+    probability: float
+
+
+class Answer(BaseModel):
+    """The prediction for a file: the average over its segments. Times are in seconds."""
+
+    file: str
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    seconds: float
+    cut_short: str | None
+    remark: str | None
+    segments: list[Segment]
+
+
+class Health(BaseModel):
+    """That this worker answers, and what its model tells apart."""
+
+    status: str
+    labels: list[str]
+
+
+class Problem(BaseModel):
+    """Why there is no prediction, in a sentence."""
+
+    error: str
+
+
+@dataclass
+class Worker:
+    """What the requests of one process share."""
+
+    classifier: Classifier
+    max_bytes: int
+    waiting: int = 0
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """A place among the requests that wait for their turn."""
+        if self.waiting >= MAX_WAITING:
+            raise HTTPException(
+                503,
+                f"{self.waiting} files are waiting already: try again in {RETRY_SECONDS} s",
+                headers={"Retry-After": str(RETRY_SECONDS)},
+            )
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
+    async def classify(self, sound: BinaryIO) -> dict:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.thread, self._classify, sound)
+
+    def _classify(self, sound: BinaryIO) -> dict:
+        with tempfile.NamedTemporaryFile(prefix="genrepro-") as copy:
+            shutil.copyfileobj(sound, copy)
+            copy.flush()
+            prediction = self.classifier.file(Path(copy.name), MAX_SECONDS)
+        return prediction.described(self.classifier.labels)
+
+
+def create(model: Path, max_bytes: int) -> FastAPI:
+    """Build the endpoint for an exported model; the model is loaded when the server starts."""
+    app = FastAPIOffline(
+        title="genrepro",
+        description=f"Classify sound files; at most {max_bytes / 1e6:g} MB per upload.",
+        lifespan=functools.partial(_with_worker, model, max_bytes),
+        redoc_url=None,
+    )
+    app.add_exception_handler(404, _elsewhere)
+    app.add_exception_handler(405, _elsewhere)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(NotASound, functools.partial(_fault, 415))
+    app.add_exception_handler(AudioFault, functools.partial(_fault, 422))
+    app.add_exception_handler(PipelineError, functools.partial(_fault, 503))
+    app.add_exception_handler(Exception, _failed)
+    app.post(
+        "/classify",
+        summary="Classify a sound file",
+        dependencies=[Depends(_check_token)],
+        responses={status: {"model": Problem} for status in (400, 401, 408, 413, 415, 422, 503)},
+        openapi_extra=UPLOAD,
+    )(classify)
+    app.get("/health", summary="Whether the endpoint answers")(health)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _with_worker(model: Path, max_bytes: int, app: FastAPI) -> AsyncIterator[None]:
+    if multiprocessing.parent_process():
+        processes.end_with_parent(signal.SIGTERM)
+    try:
+        app.state.worker = Worker(Classifier(model, threads=1), max_bytes)
+    except PipelineError as error:  # uvicorn would print a traceback
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(STARTUP_FAILURE)
+    threadpool_limits(1)  # a worker per core is enough
+    yield
+    app.state.worker.thread.shutdown()
+
+
+# The body is described here and read in `classify`, because FastAPI would receive all of an upload
+# before it looks at the token.
+UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            }
+        },
+    }
+}
+
+
+async def _check_token(
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+) -> None:
+    token = os.environ.get(TOKEN, "")
+    sent = given.credentials if given else ""
+    if token and not secrets.compare_digest(sent.encode(), token.encode()):
+        raise HTTPException(401, NO_TOKEN, headers={"WWW-Authenticate": "Bearer"})
+
+
+async def classify(request: Request) -> Answer:
+    """Predict the label of a sound file (field `file`), as a whole and segment by segment."""
+    worker: Worker = request.app.state.worker
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise HTTPException(415, HOW)
+    with worker.place():
+        async with _form(request, worker.max_bytes) as sound:
+            found = await worker.classify(sound.file)
+        return Answer(file=sound.filename or "", **found)
+
+
+async def health(request: Request) -> Health:
+    """Answer while this worker can take requests."""
+    return Health(status="ok", labels=request.app.state.worker.classifier.labels)
+
+
+@contextlib.asynccontextmanager
+async def _form(request: Request, max_bytes: int) -> AsyncIterator[UploadFile]:
+    """Receive the upload; its file is deleted after the block."""
+    bounded = _bounded(request, max_bytes)
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            form = await bounded.form(max_files=1, max_fields=8)
+    except TimeoutError:
+        raise HTTPException(408, f"the upload took more than {UPLOAD_SECONDS} s") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the upload was cut off") from None
+    try:
+        sound = form.get("file")
+        if not isinstance(sound, UploadFile):
+            raise HTTPException(422, HOW)
+        yield sound
+    finally:
+        await form.close()
+
+
+def _bounded(request: Request, max_bytes: int) -> Request:
+    """The same request, of which no more than `max_bytes` are received, whatever it announces."""
+    too_large = HTTPException(
+        413, f"the upload is too large: at most {max_bytes / 1e6:g} MB are accepted"
+    )
+    if int(request.headers.get("content-length", 0)) > max_bytes:
+        raise too_large
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > max_bytes:
+            raise too_large
+        return message
+
+    return Request(request.scope, receive)
+
+
+def _problem(status: int, words: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    sentence = words.rstrip(".") + "."
+    return JSONResponse({"error": sentence[0].upper() + sentence[1:]}, status, headers)
+
+
+async def _elsewhere(request: Request, error: HTTPException) -> JSONResponse:
+    words = ELSEWHERE[error.status_code]
+    return _problem(
+        error.status_code, words.format(path=request.url.path, method=request.method), error.headers
+    )
+
+
+async def _refused(request: Request, error: HTTPException) -> JSONResponse:
+    return _problem(error.status_code, error.detail, error.headers)
+
+
+async def _fault(status: int, request: Request, error: Exception) -> JSONResponse:
+    return _problem(status, f"this file cannot be classified: {error}")
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    return _problem(500, "the server failed; its log says how")  # the log has the traceback
