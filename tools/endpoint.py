@@ -103,7 +103,7 @@ class Worker:
         if self.waiting >= MAX_WAITING:
             raise HTTPException(
                 503,
-                f"{self.waiting} files are waiting already: try again in {RETRY_SECONDS} s",
+                f"too many files are waiting already: try again in {RETRY_SECONDS} s",
                 headers={"Retry-After": str(RETRY_SECONDS)},
             )
         self.waiting += 1
@@ -132,13 +132,8 @@ def create(model: Path, max_bytes: int) -> FastAPI:
         lifespan=functools.partial(_with_worker, model, max_bytes),
         redoc_url=None,
     )
-    app.add_exception_handler(404, _elsewhere)
-    app.add_exception_handler(405, _elsewhere)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(NotASound, functools.partial(_fault, 415))
-    app.add_exception_handler(AudioFault, functools.partial(_fault, 422))
-    app.add_exception_handler(PipelineError, functools.partial(_fault, 503))
-    app.add_exception_handler(Exception, _failed)
+    for kind in (HTTPException, AudioFault, PipelineError, Exception):
+        app.add_exception_handler(kind, _explained)
     app.post(
         "/classify",
         summary="Classify a sound file",
@@ -247,25 +242,17 @@ def _bounded(request: Request, max_bytes: int) -> Request:
     return Request(request.scope, receive)
 
 
-def _problem(status: int, words: str, headers: dict[str, str] | None = None) -> JSONResponse:
+async def _explained(request: Request, error: Exception) -> JSONResponse:
+    """Any error as JSON; a defect's traceback is in the log."""
+    status, words, headers = 500, "the server failed; its log says how", None
+    if isinstance(error, HTTPException):
+        status, words, headers = error.status_code, error.detail, error.headers
+        if status in ELSEWHERE:
+            words = ELSEWHERE[status].format(path=request.url.path, method=request.method)
+    elif isinstance(error, AudioFault):
+        status = 415 if isinstance(error, NotASound) else 422
+        words = f"this file cannot be classified: {error}"
+    elif isinstance(error, PipelineError):
+        status, words = 503, str(error)
     sentence = words.rstrip(".") + "."
     return JSONResponse({"error": sentence[0].upper() + sentence[1:]}, status, headers)
-
-
-async def _elsewhere(request: Request, error: HTTPException) -> JSONResponse:
-    words = ELSEWHERE[error.status_code]
-    return _problem(
-        error.status_code, words.format(path=request.url.path, method=request.method), error.headers
-    )
-
-
-async def _refused(request: Request, error: HTTPException) -> JSONResponse:
-    return _problem(error.status_code, error.detail, error.headers)
-
-
-async def _fault(status: int, request: Request, error: Exception) -> JSONResponse:
-    return _problem(status, f"this file cannot be classified: {error}")
-
-
-async def _failed(request: Request, error: Exception) -> JSONResponse:
-    return _problem(500, "the server failed; its log says how")  # the log has the traceback

@@ -1,7 +1,6 @@
 """tools.predict: files of any length as evaluate would predict them, and unreadable ones."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from genrepro import audio
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import load
 from genrepro.encoding.extractor import adapt, extract_segments, load_extractor
-from genrepro.export import onnx, program
+from genrepro.export import onnx
 from genrepro.model import backbone
 from genrepro.model.inference import average_segments, segment_logits
 from tests.support.samples import RATE, ROOT, tiny_backbone, tone
@@ -25,16 +24,6 @@ from tools.classifier import Classifier, _passages
 LABELS = ["high", "low", "middle"]
 CASES = ROOT / "tests/cases"
 PARAMS = load(ROOT / "params.yaml")
-
-# Without the packages that the endpoint's container does without.
-CONTAINER = """
-import sys
-sys.modules |= dict.fromkeys(("torch", "transformers", "datasets", "scipy", "pandas", "dvc"))
-import json, tools.serve
-from pathlib import Path
-from tools.classifier import Classifier
-print(json.dumps(Classifier().file(Path("a.wav")).probabilities))
-"""
 
 
 def write_export(folder, kind: str = "hubert"):
@@ -114,13 +103,6 @@ def test_onnx_is_used_if_it_was_found_to_agree(hubert, tmp_path, monkeypatch):
     monkeypatch.setattr(backbone, "load", lambda folder: pytest.fail("PyTorch was used"))
     by_onnx = Classifier().file(tmp_path / "a.wav").probabilities
     assert by_onnx == pytest.approx(by_torch, abs=1e-5)
-    program.write(load_extractor(hubert), hubert)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, "-c", CONTAINER], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == pytest.approx(by_torch, abs=1e-3)
 
 
 def test_out_of_gpu_memory_names_a_way_around(hubert, tmp_path, monkeypatch):
