@@ -1,26 +1,21 @@
 """The HTTP endpoint that tools.serve runs: POST /classify, GET /health, and /docs about both.
 
-Each worker process has one model and one thread that classifies, one file after the other, while
-its event loop goes on receiving files. An error is JSON too: {"error": "a sentence"}.
+One event loop receives files and answers; processes of a pool classify them. An error is JSON too:
+{"error": "a sentence"}.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import multiprocessing
+import logging
 import os
 import secrets
 import shutil
-import signal
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -31,16 +26,14 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
-from threadpoolctl import threadpool_limits
-from uvicorn.config import STARTUP_FAILURE
 
 from genrepro.audio import AudioFault
-from genrepro.core import processes
 from genrepro.core.errors import PipelineError
-from tools.classifier import Classifier, NotASound
+from tools.classifier import NotASound
+from tools.pool import Pool
 
 TOKEN = "GENREPRO_TOKEN"  # an environment variable: a command line is visible to other users
-MAX_WAITING = 64  # files that one worker holds; from then on it answers 503
+MAX_WAITING = 128  # files that are held at once; from then on the answer is 503
 MAX_SECONDS = 3600.0  # of sound in one file
 UPLOAD_SECONDS = 300  # for one upload, from its first byte to its last
 RETRY_SECONDS = 5
@@ -76,7 +69,7 @@ class Answer(BaseModel):
 
 
 class Health(BaseModel):
-    """That this worker answers, and what its model tells apart."""
+    """That the endpoint answers, and what its model tells apart."""
 
     status: str
     labels: list[str]
@@ -88,50 +81,14 @@ class Problem(BaseModel):
     error: str
 
 
-@dataclass
-class Worker:
-    """What the requests of one process share."""
-
-    classifier: Classifier
-    max_bytes: int
-    waiting: int = 0
-    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
-
-    @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """A place among the requests that wait for their turn."""
-        if self.waiting >= MAX_WAITING:
-            raise HTTPException(
-                503,
-                f"too many files are waiting already: try again in {RETRY_SECONDS} s",
-                headers={"Retry-After": str(RETRY_SECONDS)},
-            )
-        self.waiting += 1
-        try:
-            yield
-        finally:
-            self.waiting -= 1
-
-    async def classify(self, sound: BinaryIO) -> dict:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.thread, self._classify, sound)
-
-    def _classify(self, sound: BinaryIO) -> dict:
-        with tempfile.NamedTemporaryFile(prefix="genrepro-") as copy:
-            shutil.copyfileobj(sound, copy)
-            copy.flush()
-            prediction = self.classifier.file(Path(copy.name), MAX_SECONDS)
-        return prediction.described(self.classifier.labels)
-
-
-def create(model: Path, max_bytes: int) -> FastAPI:
-    """Build the endpoint for an exported model; the model is loaded when the server starts."""
+def create(pool: Pool, max_bytes: int) -> FastAPI:
+    """Build the endpoint for a pool of processes; an upload has at most `max_bytes`."""
     app = FastAPIOffline(
         title="genrepro",
         description=f"Classify sound files; at most {max_bytes / 1e6:g} MB per upload.",
-        lifespan=functools.partial(_with_worker, model, max_bytes),
         redoc_url=None,
     )
+    app.state.pool, app.state.max_bytes, app.state.waiting = pool, max_bytes, 0
     for kind in (HTTPException, AudioFault, PipelineError, Exception):
         app.add_exception_handler(kind, _explained)
     app.post(
@@ -142,21 +99,8 @@ def create(model: Path, max_bytes: int) -> FastAPI:
         openapi_extra=UPLOAD,
     )(classify)
     app.get("/health", summary="Whether the endpoint answers")(health)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the client is told
     return app
-
-
-@contextlib.asynccontextmanager
-async def _with_worker(model: Path, max_bytes: int, app: FastAPI) -> AsyncIterator[None]:
-    if multiprocessing.parent_process():
-        processes.end_with_parent(signal.SIGTERM)
-    try:
-        app.state.worker = Worker(Classifier(model, threads=1), max_bytes)
-    except PipelineError as error:  # uvicorn would print a traceback
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        os._exit(STARTUP_FAILURE)
-    threadpool_limits(1)  # a worker per core is enough
-    yield
-    app.state.worker.thread.shutdown()
 
 
 # The body is described here and read in `classify`, because FastAPI would receive all of an upload
@@ -188,18 +132,36 @@ async def _check_token(
 
 async def classify(request: Request) -> Answer:
     """Predict the label of a sound file (field `file`), as a whole and segment by segment."""
-    worker: Worker = request.app.state.worker
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise HTTPException(415, HOW)
-    with worker.place():
-        async with _form(request, worker.max_bytes) as sound:
-            found = await worker.classify(sound.file)
-        return Answer(file=sound.filename or "", **found)
+    with _place(request.app):
+        async with _form(request, request.app.state.max_bytes) as sound:
+            with tempfile.NamedTemporaryFile(prefix="genrepro-") as copy:
+                await asyncio.to_thread(shutil.copyfileobj, sound.file, copy)
+                copy.flush()
+                found = await request.app.state.pool.classify(Path(copy.name), MAX_SECONDS)
+    return Answer(file=sound.filename or "", **found)
 
 
 async def health(request: Request) -> Health:
-    """Answer while this worker can take requests."""
-    return Health(status="ok", labels=request.app.state.worker.classifier.labels)
+    """Answer while the endpoint can take requests."""
+    return Health(status="ok", labels=request.app.state.pool.labels)
+
+
+@contextlib.contextmanager
+def _place(app: FastAPI) -> Iterator[None]:
+    """A place among the files that are held at once: they take up room on the disk."""
+    if app.state.waiting >= MAX_WAITING:
+        raise HTTPException(
+            503,
+            f"too many files are waiting already: try again in {RETRY_SECONDS} s",
+            headers={"Retry-After": str(RETRY_SECONDS)},
+        )
+    app.state.waiting += 1
+    try:
+        yield
+    finally:
+        app.state.waiting -= 1
 
 
 @contextlib.asynccontextmanager

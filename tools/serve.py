@@ -1,28 +1,27 @@
 """Serve the exported model over HTTP: POST a sound file to /classify, get its prediction as JSON.
 
 Only this machine can reach it, unless --host says otherwise. With a token in the environment
-variable GENREPRO_TOKEN, requests need it. One worker process per core, or GENREPRO_WORKERS.
+variable GENREPRO_TOKEN, requests need it. One process per core classifies, or GENREPRO_WORKERS.
 For example: python -m tools.serve --port 8000, then curl -F file=@song.mp3 localhost:8000/classify
 """
 
 import argparse
-import functools
+import contextlib
 import os
 import socket
 from pathlib import Path
 
 import uvicorn
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.processes import workers
 from genrepro.core.stage import log, run
 from tools import endpoint
-from tools.classifier import EXPORT, read_labels
+from tools.classifier import EXPORT
+from tools.pool import Pool
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-BACKLOG = 2048  # connections that wait while the workers are loading the model
+BACKLOG = 2048  # connections that wait while the model is loaded
 
 
 def main() -> None:
@@ -45,37 +44,31 @@ def main() -> None:
     args = parser.parse_args()
     if not args.max_mb > 0:
         raise PipelineError(f"--max-mb must be above 0, not {args.max_mb:g}.")
-    read_labels(args.model)  # a missing model is reported before any worker starts
     serve(args.host, args.port, args.model, round(args.max_mb * 1e6))
 
 
 def serve(host: str, port: int, model: Path, max_bytes: int) -> None:
-    """Serve until a signal (Ctrl-C, SIGTERM) ends it; a worker that dies is replaced.
+    """Serve until a signal (Ctrl-C, SIGTERM) ends it.
 
     Raises:
-        PipelineError: the address is taken or is not this machine's, or no worker can start.
+        PipelineError: the address is taken or is not this machine's, or there is no model.
     """
-    with _listen(host, port) as listener:
+    with _listen(host, port) as listener, Pool(model, workers()) as pool:
+        log(f"The endpoint is at {_address(listener)} (Ctrl-C ends it)")
+        if host not in LOOPBACK and not os.environ.get(endpoint.TOKEN):
+            log(f"Whoever reaches this machine can use it: set {endpoint.TOKEN} to ask for a token")
         config = uvicorn.Config(
-            functools.partial(endpoint.create, model, max_bytes),
-            factory=True,
-            workers=workers(),
-            lifespan="on",
+            endpoint.create(pool, max_bytes),
+            lifespan="off",
             ws="none",
             log_level="warning",
             access_log=False,
             server_header=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=10,
-            timeout_worker_healthcheck=60,  # s; loading a large model can keep Python waiting
         )
-        log(f"The endpoint is at {_address(listener)} (Ctrl-C ends it)")
-        if host not in LOOPBACK and not os.environ.get(endpoint.TOKEN):
-            log(f"Whoever reaches this machine can use it: set {endpoint.TOKEN} to ask for a token")
-        supervisor = Multiprocess(config, [listener])  # also for one worker, which may crash
-        supervisor.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-        raise PipelineError("the endpoint could not start.")
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn has closed down before it
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

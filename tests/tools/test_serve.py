@@ -1,6 +1,5 @@
 """tools.serve: the classifier's predictions over HTTP, and a sentence for everything else."""
 
-import asyncio
 import json
 import os
 import re
@@ -8,40 +7,83 @@ import signal
 import socket
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-import httpx2
 import onnx
 import pytest
 import soundfile
-from fastapi import FastAPI
 from onnx import TensorProto, helper
 from starlette.testclient import TestClient
-from uvicorn.config import STARTUP_FAILURE
 
 from genrepro.core.errors import PipelineError
 from genrepro.encoding.extractor import load_extractor
 from genrepro.export import program
 from tests.support import load
 from tests.support.samples import RATE, ROOT, tone
-from tests.tools.test_predict import write_export
+from tests.tools.test_predict import LABELS, write_export
 from tools import endpoint, serve
 from tools.classifier import Classifier
+from tools.pool import Pool
 
 CASES = ROOT / "tests/cases"
 LIMIT = 300_000  # bytes of an upload
 
 
-@pytest.fixture(scope="module")
-def export(tmp_path_factory):
-    return write_export(tmp_path_factory.mktemp("serve") / "export")
+# Processes without the packages that the endpoint's container does without, which start at once.
+CONTAINER = """
+import sys
+sys.modules |= dict.fromkeys(("torch", "transformers", "datasets", "scipy", "pandas", "dvc"))
+"""
+
+
+def write_graph(path: Path) -> None:
+    """A model in little: logits from the mean square of a waveform. A real export takes 15 s."""
+    nodes = [
+        helper.make_node("ReduceSumSquare", ["input_values"], ["energy"], axes=[1]),
+        helper.make_node("Gemm", ["energy", "weights", "bias"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "energy",
+        [helper.make_tensor_value_info("input_values", TensorProto.FLOAT, ["batch", "samples"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
+        [
+            helper.make_tensor("weights", TensorProto.FLOAT, [1, 3], [1e-4, -1e-4, 2e-4]),
+            helper.make_tensor("bias", TensorProto.FLOAT, [3], [0.0, 1.0, 0.5]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    onnx.save(model, path)
 
 
 @pytest.fixture(scope="module")
-def client(export):
-    with TestClient(endpoint.create(export, LIMIT), raise_server_exceptions=False) as client:
-        yield client
+def container(tmp_path_factory):
+    """A folder as in the endpoint's container, which becomes the working directory."""
+    folder = tmp_path_factory.mktemp("serve")
+    export = write_export(folder / "export")
+    (export / "onnx").mkdir()
+    write_graph(export / "onnx/model.onnx")
+    program.write(load_extractor(export), export)
+    (folder / "metrics").mkdir()
+    agreement = {"onnx": {"same_predictions": 1.0, "largest_logit_difference": 1e-6}}
+    (folder / "metrics/export.json").write_text(json.dumps(agreement))
+    (folder / "sitecustomize.py").write_text(CONTAINER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT), *sys.path]))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def expected(container, sounds):
+    classifier = Classifier()
+    return [classifier.file(path).described(classifier.labels) for path in sounds]
+
+
+@pytest.fixture(scope="module")
+def client(container):
+    with Pool(Path("export"), 1) as pool:
+        yield TestClient(endpoint.create(pool, LIMIT), raise_server_exceptions=False)
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +106,20 @@ def post(client, content: bytes, name: str = "a.wav", **options):
     return client.post("/classify", files={"file": (name, content)}, **options)
 
 
-def test_an_answer_is_the_classifiers_prediction(client, export, sounds):
-    classifier = Classifier(export)
-    for path in [*sounds, CASES / "one-second.m4a", CASES / "antiphase.wav"]:
-        expected = classifier.file(path).described(classifier.labels)
-        assert (
-            post(client, path.read_bytes(), "my song.x").json() == {"file": "my song.x"} | expected
-        )
-    assert client.get("/health").json() == {"status": "ok", "labels": classifier.labels}
+def test_an_answer_is_the_classifiers_prediction(client, sounds, expected):
+    for path, right in zip(sounds, expected):
+        answer = post(client, path.read_bytes(), "my song.x").json()
+        assert load.difference(answer, right["probabilities"]) < 1e-3
+        assert answer["file"] == "my song.x"
+        for key in ("label", "seconds", "cut_short", "remark"):
+            assert answer[key] == right[key]
+        spans = [
+            [(each["start"], each["end"]) for each in of["segments"]] for of in (answer, right)
+        ]
+        assert spans[0] == spans[1]
+    assert post(client, (CASES / "one-second.m4a").read_bytes()).json()["seconds"] > 0.9
+    assert "cancel out" in post(client, (CASES / "antiphase.wav").read_bytes()).json()["remark"]
+    assert client.get("/health").json() == {"status": "ok", "labels": LABELS}
 
 
 def test_what_is_no_sound_is_415_and_a_sound_that_cannot_be_classified_422(
@@ -141,7 +189,7 @@ def test_a_worker_with_too_much_to_do_says_when_to_come_back(client, sounds, mon
 def test_a_defect_is_a_500_and_no_upload_is_left_on_the_disk(client, sounds, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert post(client, sounds[0].read_bytes()).status_code == 200
-    monkeypatch.setattr(Classifier, "_classify", lambda *_: 1 / 0)
+    monkeypatch.setattr(Pool, "classify", lambda *_: 1 / 0)
     assert "its log says how" in error(post(client, sounds[0].read_bytes()), 500)
     assert not list(tmp_path.iterdir())
 
@@ -156,87 +204,52 @@ def test_its_page_needs_no_network(client):
     assert "multipart/form-data" in described["requestBody"]["content"]
 
 
-# Workers without the packages that the endpoint's container does without, which start at once.
-CONTAINER = """
-import sys
-sys.modules |= dict.fromkeys(("torch", "transformers", "datasets", "scipy", "pandas", "dvc"))
-"""
-
-
-def write_graph(path: Path) -> None:
-    """A model in little: logits from the mean square of a waveform. A real export takes 15 s."""
-    nodes = [
-        helper.make_node("ReduceSumSquare", ["input_values"], ["energy"], axes=[1]),
-        helper.make_node("Gemm", ["energy", "weights", "bias"], ["logits"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "energy",
-        [helper.make_tensor_value_info("input_values", TensorProto.FLOAT, ["batch", "samples"])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
-        [
-            helper.make_tensor("weights", TensorProto.FLOAT, [1, 3], [1e-4, -1e-4, 2e-4]),
-            helper.make_tensor("bias", TensorProto.FLOAT, [3], [0.0, 1.0, 0.5]),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    onnx.save(model, path)
-
-
-@pytest.fixture
-def container(export, in_tmp):
-    """A folder as in the endpoint's container; yields the environment to start it with."""
-    (in_tmp / "export").symlink_to(export)
-    (export / "onnx").mkdir()
-    write_graph(export / "onnx/model.onnx")
-    program.write(load_extractor(export), export)
-    (in_tmp / "metrics").mkdir()
-    agreement = {"onnx": {"same_predictions": 1.0, "largest_logit_difference": 1e-6}}
-    (in_tmp / "metrics/export.json").write_text(json.dumps(agreement))
-    (in_tmp / "sitecustomize.py").write_text(CONTAINER)
-    return {"PYTHONPATH": os.pathsep.join([str(in_tmp), str(ROOT), *sys.path])}
-
-
-def test_several_workers_answer_all_at_once_and_are_replaced_if_they_die(container, export, sounds):
+def test_all_at_once_are_answered_also_by_processes_that_die(container, sounds, expected):
     contents = [path.read_bytes() for path in sounds]
-    expected = [Classifier().file(path).probabilities for path in sounds]
-    with load.started(GENREPRO_WORKERS="2", **container) as (url, pid):
-        answers = load.at_once(url, contents, 50)
+
+    def right(answers: list[dict]) -> None:
         for number, answer in enumerate(answers):
             assert answer["file"] == str(number)
-            load.difference(answer, expected[number % len(sounds)])
+            load.difference(answer, expected[number % len(sounds)]["probabilities"])
+
+    with load.started(GENREPRO_WORKERS="2") as (url, pid):
+        right(load.at_once(url, contents, 50))
         before = load.workers(pid)
         cases = [(CASES / name).read_bytes() for name in ("chained.ogg", "vbr-no-header.mp3")]
         statuses = load.bad_uploads(url, contents + cases, 100, seed=1)
         assert {415, 400, 422} <= set(statuses)
         assert len(before) == 2 and load.workers(pid) == before
         os.kill(before[0], signal.SIGKILL)
-        deadline = time.monotonic() + 30
-        while before[0] in load.workers(pid) or len(load.workers(pid)) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        with httpx2.Client(timeout=60) as client:
-            assert load.classify(client, url, contents[0], "0") == answers[0]
-    assert not any(Path(f"/proc/{worker}").exists() for worker in before)
+        right(load.at_once(url, contents, 8))
+        after = load.workers(pid)
+        assert len(after) == 2 and before[0] not in after
+    assert not any(Path(f"/proc/{each}").exists() for each in after)
 
 
-def test_what_cannot_start_is_reported(export, in_tmp, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["serve"])
+def test_a_file_that_crashes_its_process_is_refused_and_the_next_one_answered(
+    client, sounds, monkeypatch
+):
+    monkeypatch.setattr("tools.pool._described", crash)
+    assert "crashed" in error(post(client, sounds[0].read_bytes()), 422)
+    monkeypatch.undo()
+    assert post(client, sounds[0].read_bytes()).status_code == 200
+
+
+def crash(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_what_cannot_start_is_reported(container, in_tmp, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["serve", "--port", "0"])
     with pytest.raises(PipelineError, match="contains no model: type `dvc repro`"):
         serve.main()
+    (in_tmp / "config.json").write_text(json.dumps({"id2label": {"0": "a"}}))
+    with pytest.raises(PipelineError, match=r"has no classify.py"), Pool(in_tmp, 1):
+        pass
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(PipelineError, match=rf"cannot listen on 127.0.0.1:{port} \(Address"):
-            serve.serve("127.0.0.1", port, export, LIMIT)
+            serve.serve("127.0.0.1", port, in_tmp, LIMIT)
     for host, port in (("203.0.113.1", 80), ("127.0.0.1", 99_999)):
         with pytest.raises(PipelineError, match="choose another --port or --host"):
-            serve.serve(host, port, export, LIMIT)
-
-
-def test_a_worker_whose_model_cannot_be_loaded_ends_with_a_sentence(in_tmp, monkeypatch, capsys):
-    (in_tmp / "config.json").write_text(json.dumps({"id2label": {"0": "a"}}))
-    monkeypatch.setattr(os, "_exit", sys.exit)
-    starting = endpoint.create(in_tmp, LIMIT).router.lifespan_context(FastAPI())
-    with pytest.raises(SystemExit, match=str(STARTUP_FAILURE)):
-        asyncio.run(starting.__aenter__())
-    assert "preprocessor_config.json gives no feature extractor" in capsys.readouterr().err
+            serve.serve(host, port, in_tmp, LIMIT)
