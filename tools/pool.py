@@ -57,7 +57,7 @@ class Pool:
         for child in multiprocessing.active_children():
             child.kill()
         for each in self._all:
-            each.shutdown(wait=False, cancel_futures=True)
+            each.shutdown(cancel_futures=True)  # waits for its thread, which has no process now
 
     async def classify(self, path: Path, longest: float) -> dict:
         """A prediction as JSON, once a process is free; first come, first served.
