@@ -3,30 +3,41 @@
 A file is processed in passages of `max_seconds`, the length at which clips of the corpus are cut,
 so memory use does not grow with its length. The first passage is processed like a test clip: for a
 file that is no longer than that, the prediction equals that of the evaluate stage.
+
+Where transformers is not installed, as in the container of the endpoint, `export/classify.py`
+computes the features: probabilities then equal those of evaluate to three decimals.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from genrepro import audio
 from genrepro.core.errors import PipelineError, one_line
 from genrepro.core.paths import EXPORT, PARITY
 from genrepro.core.processes import workers
-from genrepro.encoding.extractor import extract_segments, load_extractor
 
 BATCH = 16  # segments at once; does not change predictions
 EQUAL = 1e-3  # logits this close give the same probabilities to three decimals
 LEAST_REST = 0.1  # of a segment: a shorter rest of a long file is ignored
 
 Logits = Callable[[list[np.ndarray]], np.ndarray]
+Segments = Callable[[np.ndarray], list[np.ndarray]]
+
+
+class NotASound(audio.AudioFault):
+    """Why a file is none that can be decoded, unlike one whose sound cannot be classified."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,31 @@ class Prediction:
     def label(self) -> str:
         return next(iter(self.probabilities))
 
+    def described(self, labels: list[str]) -> dict:
+        """Everything as JSON, seconds and probabilities rounded.
+
+        Args:
+            labels: in the order of `Classifier.labels`.
+        """
+        best = self.over_time.argmax(axis=1)
+        return {
+            "label": self.label,
+            "probability": round(self.probabilities[self.label], 6),
+            "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
+            "seconds": round(self.seconds, 3),
+            "cut_short": self.cut_short,
+            "remark": self.remark,
+            "segments": [
+                {
+                    "start": round(float(start), 3),
+                    "end": round(float(end), 3),
+                    "label": labels[index],
+                    "probability": round(float(row[index]), 6),
+                }
+                for (start, end), index, row in zip(self.spans, best, self.over_time)
+            ],
+        }
+
 
 class Classifier:
     """A model folder written by the export stage, loaded on this machine.
@@ -65,8 +101,8 @@ class Classifier:
     """
 
     def __init__(self, folder: Path = EXPORT, threads: int | None = None) -> None:
-        self.labels = _labels(folder)
-        self._extractor = load_extractor(folder)
+        self.labels = read_labels(folder)
+        self._extractor, self._segments = _features(folder)
         if not hasattr(self._extractor, "segment_seconds"):
             raise PipelineError(
                 f"{folder}/preprocessor_config.json does not state the length of a segment, so the "
@@ -74,14 +110,20 @@ class Classifier:
             )
         self._logits = _runtime(folder, threads or workers())
 
-    def file(self, path: Path) -> Prediction:
+    def file(self, path: Path, longest: float = math.inf) -> Prediction:
         """Classify a sound file.
 
         Raises:
-            audio.AudioFault: it cannot be decoded, or is shorter than audio.MIN_SECONDS.
+            NotASound: it cannot be decoded.
+            audio.AudioFault: it is shorter than audio.MIN_SECONDS, or longer than `longest`, in s.
         """
-        with audio.Stream(path) as stream:
-            found = self._classify(stream, stream.sample_rate)
+        try:
+            opened = audio.Stream(path)
+        except audio.AudioFault as fault:
+            raise NotASound(str(fault)) from None
+        with opened as stream:
+            blocks = _at_most(longest, stream, stream.sample_rate)
+            found = self._classify(blocks, stream.sample_rate)
             cut_short, remark = stream.cut_short, stream.remark
         if found is None:
             raise audio.AudioFault(
@@ -96,7 +138,7 @@ class Classifier:
         length, target = extractor.segment_seconds, extractor.sampling_rate
         for start, samples in _passages(blocks, rate, extractor.max_seconds, length):
             wave = audio.resample(samples, rate, target)
-            segments = extract_segments(extractor, wave)
+            segments = self._segments(wave)
             seconds = len(samples) / rate
             last = max(0.0, seconds - length)
             for number in range(len(segments)):
@@ -109,12 +151,23 @@ class Classifier:
         if not spans:
             return None
         each = np.concatenate(logits).astype(np.float64)
-        whole = softmax(each.mean(axis=0))  # as inference.average_segments does
+        whole = _softmax(each.mean(axis=0))  # as inference.average_segments does
         ranked = sorted(zip(self.labels, whole.tolist()), key=lambda pair: -pair[1])
-        return dict(ranked), spans[-1][1], np.array(spans), softmax(each, axis=1)
+        return dict(ranked), spans[-1][1], np.array(spans), _softmax(each)
 
 
-def _labels(folder: Path) -> list[str]:
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis; scipy's, without its 100 MB in the endpoint's container."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def read_labels(folder: Path) -> list[str]:
+    """The labels of an exported model, in the order of its logits.
+
+    Raises:
+        PipelineError: the folder holds no model, or one without labels.
+    """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         names = config["id2label"]
@@ -128,12 +181,46 @@ def _labels(folder: Path) -> list[str]:
         ) from None
 
 
+def _features(folder: Path) -> tuple[Any, Segments]:
+    """The settings of the feature extractor, and what cuts a wave into segments of features."""
+    if _installed("transformers"):
+        from genrepro.encoding.extractor import extract_segments, load_extractor
+
+        extractor = load_extractor(folder)
+        return extractor, functools.partial(extract_segments, extractor)
+    if not (folder / "classify.py").exists():
+        raise PipelineError(
+            f"{folder}/ has no classify.py, so its features need transformers: type `make install`."
+        )
+    from genrepro.export.classify import (
+        Classifier as Program,
+    )  # not the folder's: it may be foreign
+
+    program = Program(folder)
+    del program.session  # takes all cores: _onnx_runtime opens its own
+    return SimpleNamespace(**program.audio), lambda wave: [
+        program.features(segment) for segment in program.segments(wave)
+    ]
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
 def _runtime(folder: Path, threads: int) -> Logits:
+    graph = folder / "onnx/model.onnx"
+    use_onnx = graph.exists() and _onnx_is_equal(folder)
+    if not _installed("torch"):
+        if use_onnx:
+            return _onnx_runtime(graph, threads)
+        raise PipelineError(
+            f"{graph} does not exist, or {PARITY} does not say that it agrees with PyTorch, which "
+            "is not installed: type `make install`."
+        )
     import torch  # imported by transformers' feature extractors anyway
 
     torch.set_num_threads(threads)
-    graph = folder / "onnx/model.onnx"
-    if graph.exists() and _onnx_is_equal(folder) and not torch.cuda.is_available():
+    if use_onnx and not torch.cuda.is_available():
         return _onnx_runtime(graph, threads)
     return _torch_runtime(folder)
 
@@ -188,6 +275,16 @@ def _explain_out_of_memory() -> Iterator[None]:
             "the GPU is out of memory: stop other programs that use it, or put "
             "CUDA_VISIBLE_DEVICES= before the same command to run it on the CPU."
         ) from None
+
+
+def _at_most(seconds: float, blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+    """Pass blocks of samples on; a small file can hold days of silence."""
+    left = seconds * rate
+    for block in blocks:
+        left -= len(block)
+        if left < 0:
+            raise audio.AudioFault(f"lasts more than {seconds / 60:g} minutes")
+        yield block
 
 
 def _passages(

@@ -18,7 +18,7 @@ from genrepro.core import processes
 from genrepro.core.errors import PipelineError
 from genrepro.core.processes import workers
 from genrepro.core.stage import run
-from tools.classifier import EXPORT, Classifier, Prediction
+from tools.classifier import EXPORT, Classifier
 
 MANY = 64  # files for which processes, which take seconds to start, are faster than threads
 
@@ -107,29 +107,7 @@ def described(classifier: Classifier, path: Path) -> dict:
         prediction = classifier.file(path)
     except (AudioFault, OSError) as fault:
         return {"file": str(path), "error": getattr(fault, "strerror", None) or str(fault)}
-    return {
-        "file": str(path),
-        "label": prediction.label,
-        "probability": round(prediction.probabilities[prediction.label], 6),
-        "probabilities": {name: round(p, 6) for name, p in prediction.probabilities.items()},
-        "seconds": round(prediction.seconds, 3),
-        "cut_short": prediction.cut_short,
-        "remark": prediction.remark,
-        "segments": _segments(classifier.labels, prediction),
-    }
-
-
-def _segments(labels: list[str], prediction: Prediction) -> list[dict]:
-    best = prediction.over_time.argmax(axis=1)
-    return [
-        {
-            "start": round(float(start), 3),
-            "end": round(float(end), 3),
-            "label": labels[index],
-            "probability": round(float(row[index]), 6),
-        }
-        for (start, end), index, row in zip(prediction.spans, best, prediction.over_time)
-    ]
+    return {"file": str(path)} | prediction.described(classifier.labels)
 
 
 def _one(job: tuple[str, str]) -> dict:
