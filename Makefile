@@ -30,11 +30,11 @@ repro: install ## run the pipeline: only what has changed since last time
 experiments: install ## list the experiments: what differs, accuracies, seconds
 	@python -m tools.experiments
 
-check: install style ## style, types and the fast tests: 2 minutes on 2 cores
+check: install style ## style, types and the fast tests: 3 minutes on 2 cores
 	pytest -m "not slow"
 
-test: install style ## style, types and all tests, as CI does: 6 minutes on 2 cores
-	@echo "All tests: about 6 minutes on 2 idle cores"
+test: install style ## style, types and all tests, as CI does: 20 minutes on 2 cores
+	@echo "All tests: about 20 minutes on 2 idle cores"
 	pytest
 
 style: install ## style, types and import rules

@@ -10,7 +10,7 @@ from pathlib import Path
 from genrepro.core import reuse
 from genrepro.core.files import atomic_output, write_json, write_text
 from genrepro.core.params import Params
-from genrepro.core.paths import CLIPS, DATA, FINGERPRINTS, RAW, UNFINISHED
+from genrepro.core.paths import CLIPS, DATA, FINGERPRINTS, RAW
 from genrepro.core.stage import log, record_speed
 from genrepro.corpus import gather
 
@@ -18,11 +18,13 @@ REPLACING = RAW.with_name(".raw.newer.part")  # there while RAW may be newer tha
 
 
 def main(params: Params) -> None:
+    watched = (Path("corpora"), Path(params.data.corpus))
+    earlier = reuse.kept("fetch_data", params, clips=watched)
     with record_speed("fetch_data") as figures:
         if not REPLACING.exists():
             gather.refuse_foreign(RAW, CLIPS)
         with atomic_output(RAW) as raw, atomic_output(FINGERPRINTS) as fingerprints:
-            corpus = gather.gather(params.data, raw, _earlier(params))
+            corpus = gather.gather(params.data, raw, earlier)
             gather.write_fingerprints(corpus, fingerprints)
             REPLACING.touch()
         write_text(CLIPS, gather.table(corpus, RAW))
@@ -40,13 +42,3 @@ def main(params: Params) -> None:
         f"{len(corpus.clips)} clips of {len(summary['labels'])} labels, "
         f"{summary['seconds'] / 60:.1f} minutes; {len(corpus.skipped)} files skipped"
     )
-
-
-def _earlier(params: Params) -> Path:
-    """Where the stage keeps what it found in clips, for when the corpus grows."""
-    watched = (Path("corpora"), Path(params.data.corpus))
-    name = reuse.key("fetch_data", params, {}, clips=watched)
-    for other in (UNFINISHED / "fetch_data").glob("*.parquet"):
-        if other.stem != name:
-            other.unlink()
-    return UNFINISHED / "fetch_data" / f"{name}.parquet"

@@ -25,13 +25,25 @@ ROUNDING = (
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m tools.baseline", description=__doc__).parse_args()
+    if not git("rev-parse", "HEAD"):
+        return
     changed = git("status", "--porcelain", "--untracked-files=all", "--", *map(str, RESULTS))
     if not changed:
+        print(committed(json.loads(TEST.read_text("utf-8"))))
         return
     old, new = (inputs(yaml.safe_load(text) or {}) for text in _versions(LOCK))
     causes = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     before, now = (json.loads(text or "{}").get("accuracy") for text in _versions(TEST))
     print(sentence(len(changed.splitlines()), causes, before, now))
+
+
+def committed(test: dict) -> str:
+    """The committed result, which was reproduced."""
+    interval = test["accuracy_interval"]
+    return (
+        f"Results are those of the last commit: test accuracy {test['accuracy']:.3f}, interval "
+        f"{interval['low']:.3f} to {interval['high']:.3f}, on {test['clips']} clips."
+    )
 
 
 def sentence(files: int, causes: list[str], before: float | None, now: float | None) -> str:

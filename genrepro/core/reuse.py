@@ -43,5 +43,20 @@ def unchanged(stage: str, key: str, output: Path, clips: Mapping[str, str]) -> s
     return {clip for clip, sha256 in clips.items() if noted["clips"].get(clip) == sha256}
 
 
+def kept(stage: str, params: Params, clips: Container[Path]) -> Path | None:
+    """A file for what a stage remembers of single clips; those under other keys are removed.
+
+    None outside of a repository: where there is no dvc.yaml, there is no key.
+    """
+    if not paths.PIPELINE.exists():
+        return None
+    name = key(stage, params, {}, clips)
+    home = paths.UNFINISHED / stage
+    for other in home.glob("*.parquet"):
+        if other.stem != name:
+            other.unlink()
+    return home / f"{name}.parquet"
+
+
 def _note(stage: str) -> Path:
     return paths.UNFINISHED / f"{stage}.made.json"

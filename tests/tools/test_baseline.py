@@ -29,7 +29,9 @@ LOCK = {
 def committed(in_tmp, monkeypatch) -> Path:
     monkeypatch.setattr("sys.argv", ["baseline"])
     Path("metrics").mkdir()
-    Path("metrics/test.json").write_text('{"accuracy": 0.5}')
+    interval = {"low": 0.4, "high": 0.6}
+    test = {"accuracy": 0.5, "accuracy_interval": interval, "clips": 60}
+    Path("metrics/test.json").write_text(json.dumps(test))
     Path("dvc.lock").write_text(yaml.safe_dump(LOCK))
     author = ("-c", "user.name=A. Tester", "-c", "user.email=tester@example.org")
     for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "start"]):
@@ -37,8 +39,15 @@ def committed(in_tmp, monkeypatch) -> Path:
     return in_tmp
 
 
-def test_nothing_is_said_of_results_as_committed_and_outside_git(committed, monkeypatch, capsys):
+def test_results_as_committed_are_said_to_be_so(committed, capsys):
     baseline.main()
+    assert capsys.readouterr().out == (
+        "Results are those of the last commit: test accuracy 0.500, interval 0.400 to 0.600, "
+        "on 60 clips.\n"
+    )
+
+
+def test_nothing_is_said_outside_git(committed, monkeypatch, capsys):
     monkeypatch.setenv("GIT_DIR", "nowhere")
     Path("dvc.lock").write_text("")
     baseline.main()
