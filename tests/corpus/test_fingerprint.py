@@ -1,5 +1,6 @@
 """Copies are found after encoding, resampling, gain, shifts and cuts; other clips are not."""
 
+import csv
 import io
 
 import numpy as np
@@ -14,7 +15,9 @@ from genrepro.corpus.card import load_card
 from genrepro.corpus.demo.composer import pieces, render
 from genrepro.corpus.fingerprint import FRAMES_PER_SECOND, fingerprint
 from genrepro.corpus.inspection import inspect_clip
+from genrepro.splits.clips import Clip
 from genrepro.splits.duplicates import allowed_wrong_bits, near_identical, read_fingerprints
+from genrepro.splits.protocols import split
 from tests.support.samples import ROOT
 
 RATE = 22_050
@@ -151,6 +154,20 @@ def test_different_hits_on_similar_drums_are_not_one_recording():
     prints["copy"] = fingerprint(resampled, 16_000)
     (match,) = near_identical(prints, FRAMES_PER_SECOND)
     assert (match.a, match.b) == ("copy", files[40].stem)
+
+
+def test_kits_of_drums_can_be_split_by_kit():
+    cases = ROOT / "tests" / "cases"
+    with (cases / "kits.csv").open(encoding="utf-8", newline="") as file:
+        kit = {row["clip"]: row["group"] for row in csv.DictReader(file)}
+    files = sorted((cases / "kits").rglob("*.wav"))
+    clips = [Clip(path.stem, path.parent.name, kit[path.stem]) for path in files]
+    prints = {path.stem: inspect_clip(path).fingerprint for path in files}
+    same = [(match.a, match.b) for match in near_identical(prints, FRAMES_PER_SECOND)]
+    for fold in range(10):
+        splits = split(clips, "grouped", folds=10, fold=fold, validation=0.1, seed=42, same=same)
+        assert set(splits) == set(kit)
+        assert len({(kit[clip], part) for clip, part in splits.items()}) == 10  # none in two
 
 
 def test_two_songs_of_one_band_are_not_one_recording():
