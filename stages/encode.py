@@ -55,7 +55,8 @@ def main(params: Params) -> None:
             if processes.rank() == 0:
                 extractor.save_pretrained(partial)
         sounds = {clip["clip"]: clip["sha256"] for clip in clips}
-        key = reuse.key("encode", params, {"extractor": extractor.to_json_string()}, (CLIPS, RAW))
+        adapted = {"extractor": extractor.to_json_string()}  # its segments depend on all clips
+        key = resume.key_of("encode", params, adapted, without=(CLIPS, RAW))
         same = reuse.unchanged("encode", key, ENCODED, sounds)
         _encode(shards, partial, same)
         distributed.barrier("end")

@@ -40,7 +40,7 @@ def predictions(name: str) -> pd.DataFrame:
         ) from None
     except (DvcException, OSError):
         raise PipelineError(
-            f"{PREDICTIONS} of {name} is neither in Git nor in DVC's cache: check {name} out, type "
+            f"{PREDICTIONS} of {name} is neither in Git nor in DVC's cache: check out {name}, type "
             "`dvc repro evaluate`, and commit the file."
         ) from None
     except ValueError as error:

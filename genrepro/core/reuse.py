@@ -16,18 +16,12 @@ from genrepro.core.files import write_json
 from genrepro.core.params import Params
 
 
-def key(stage: str, params: Params, resolved: dict[str, object], clips: Container[Path]) -> str:
-    """The key of what decides the bytes made of one clip.
+def note(stage: str, key: str, output: Path, clips: Mapping[str, str]) -> None:
+    """Write down that `output` was made of these clips: name -> SHA-256.
 
     Args:
-        resolved: what was decided when the stage started and is in no file, as JSON.
-        clips: the dependencies that hold the clips.
+        key: of all else that decided its bytes, from `resume.key_of`.
     """
-    return resume.key_of(stage, params, resolved, without=clips)
-
-
-def note(stage: str, key: str, output: Path, clips: Mapping[str, str]) -> None:
-    """Write down that `output` was made of these clips: name -> SHA-256."""
     content = resume.content(output)
     write_json(_note(stage), {"key": key, "output": content, "clips": dict(clips)})
 
@@ -50,7 +44,7 @@ def kept(stage: str, params: Params, clips: Container[Path]) -> Path | None:
     """
     if not paths.PIPELINE.exists():
         return None
-    name = key(stage, params, {}, clips)
+    name = resume.key_of(stage, params, {}, without=clips)
     home = paths.UNFINISHED / stage
     for other in home.glob("*.parquet"):
         if other.stem != name:

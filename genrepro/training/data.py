@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import recursively_apply
 from torch.utils.data import Dataset, Sampler
 
-from genrepro.encoding.parts import Part, label_counts
+from genrepro.encoding.parts import Part
 from genrepro.encoding.store import Encoded
 from genrepro.model.inference import stacked
 
@@ -36,17 +36,6 @@ class Sample(NamedTuple):
     features: np.ndarray
     length: int
     target: int
-
-
-def balanced_weights(part: Part, labels: int) -> list[float]:
-    """A weight for each label, by which all labels count alike; the mean over the clips is 1.
-
-    As scikit-learn's "balanced": clips / (labels * clips of the label). A label without a clip is
-    not counted, and its weight is 0.
-    """
-    counts = label_counts([part])
-    fair = len(part.targets) / len(counts)
-    return [fair / counts[label] if counts[label] else 0.0 for label in range(labels)]
 
 
 class Segments(Dataset):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 from transformers import Trainer, TrainerControl
 
@@ -15,7 +16,7 @@ from genrepro.core.errors import PipelineError
 from genrepro.core.params import Train
 from genrepro.model.inference import average_segments, segment_logits
 from genrepro.training.callbacks import steps_per_epoch
-from genrepro.training.data import Collator, Prefetcher, Shuffled, balanced_weights
+from genrepro.training.data import Collator, Prefetcher, Shuffled
 from genrepro.training.metric import ClipFigures, selection
 
 EPOCH_LOSS = "training loss of the epoch so far"  # its key in trainer_state.json
@@ -37,8 +38,14 @@ class ClipTrainer(Trainer):
         self.recipe, self.keep_best = recipe, recipe.keep == "best"
         self.class_weights = None
         if recipe.class_weights == "balanced":
-            weights = balanced_weights(self.train_dataset.part, self.model.config.num_labels)
-            self.class_weights = torch.tensor(weights, dtype=torch.float32).to(self.args.device)
+            targets = self.train_dataset.part.targets
+            present = np.unique(targets)
+            self.class_weights = torch.zeros(self.model.config.num_labels, device=self.args.device)
+            self.class_weights[present] = torch.as_tensor(
+                compute_class_weight("balanced", classes=present, y=targets),
+                dtype=torch.float32,
+                device=self.args.device,
+            )
         self.figures = ClipFigures(keep_in_memory=True)
         self.best: dict[str, torch.Tensor] | None = None
         self.epoch_loss: float | torch.Tensor = 0.0

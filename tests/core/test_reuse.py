@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from genrepro.core import params, paths, reuse
+from genrepro.core import params, paths, resume, reuse
 from tests.support.samples import ROOT
 
 PIPELINE = """
@@ -31,7 +31,7 @@ def given(in_tmp):
 
 
 def key(given) -> str:
-    return reuse.key("encode", given, {}, CLIPS)
+    return resume.key_of("encode", given, {}, without=CLIPS)
 
 
 def test_clips_of_the_same_content_are_unchanged_whatever_else_the_corpus_holds(given):

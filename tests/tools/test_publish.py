@@ -272,9 +272,9 @@ def test_a_commit_is_named_only_if_it_is_clean_and_pushed(tmp_path, monkeypatch)
     git("add", "a")
     git("commit", "--quiet", "-m", "A")
     assert tool.pushed_commit() is None  # no remote
-    git("remote", "add", "work", "https://ada:secret@git.example.org/ada/genrepro.git")
+    git("remote", "add", "origin", "https://ada:secret@git.example.org/ada/genrepro.git")
     assert tool.pushed_commit() is None  # not pushed
-    git("update-ref", "refs/remotes/work/main", "HEAD")
+    git("update-ref", "refs/remotes/origin/main", "HEAD")
     commit = git("rev-parse", "HEAD").strip()
     assert tool.pushed_commit() == ("https://git.example.org/ada/genrepro", commit)
     Path("a").write_text("2")
