@@ -14,6 +14,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from genrepro.core.errors import PipelineError
 from genrepro.core.stage import log, run
 from tools.app import page, sounds
+from tools.app.look import LOOK
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
             max_file_size="1gb",
             footer_links=[],
             allowed_paths=sounds.linked_from(),
-            **page.LOOK,
+            **LOOK,
         )
     except OSError:  # gradio's message is about its environment variables
         raise PipelineError(

@@ -1,0 +1,61 @@
+"""What all pages have in common: colours, fonts, players, notices."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from genrepro.core.errors import PipelineError
+
+FONTS = ["system-ui", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]  # nothing to download
+LOOK = {
+    "theme": gr.themes.Soft(
+        primary_hue="blue",
+        neutral_hue="slate",
+        radius_size="sm",
+        font=FONTS,
+        font_mono=FONTS,
+    ).set(  # the theme's own blues and greys are too pale to read: below 4.5 to 1
+        background_fill_primary="*neutral_50",  # Soft's own value, which set() would reset to white
+        block_label_text_color="*primary_700",
+        block_title_text_color="*primary_700",
+        body_text_color_subdued="*neutral_500",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        checkbox_label_background_fill_selected="*primary_600",
+        link_text_color="*primary_700",
+    ),
+    "css": """
+        .gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
+        .gradio-container, .gradio-container main { width: 100% !important; }
+        .controls { align-items: end; }
+        .choices .wrap { max-height: 620px; overflow-y: auto; flex-wrap: nowrap;
+                         flex-direction: column; }
+        .tab-container button.selected { color: var(--block-label-text-color) !important; }
+        .component-wrapper :is(.timestamps, .timestamps time, .controls button) {
+            color: var(--body-text-color-subdued) !important; }
+        .metrics { align-self: center; min-width: min(420px, 100%) !important; flex: 1; }
+        .metrics td:not(:first-child) { white-space: nowrap; }
+        .metrics :is(th, td) { word-break: normal !important; }
+        @media (max-width: 480px) {  /* a phone: fit all three columns */
+            .metrics :is(th, td) { padding: 6px 4px !important; font-size: 13px; }
+        }
+        .metrics table, .metrics thead, .metrics tbody, .metrics tr { border: none !important; }
+        .metrics th, .metrics td {
+            border-style: none none solid !important; border-color: #9aa3ad55 !important; }
+        .notice { padding: 14px 18px; border-left: 4px solid #d9772b; background: #d9772b1a;
+                  border-radius: 4px; }
+        .notice .notice { padding: 0; border: none; background: none; }
+    """,
+}
+WAVE = gr.WaveformOptions(waveform_color="#b9cfe6", waveform_progress_color="#2f6db3")
+PLAIN = {"buttons": [], "show_label": False}
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}  # of an event
+
+
+def notice(error: PipelineError | None) -> dict:
+    """Show what is missing, or hide the notice."""
+    return gr.update(value=str(error or ""), visible=error is not None)
+
+
+def notice_box() -> gr.Markdown:
+    return gr.Markdown(visible=False, elem_classes="notice")
