@@ -42,3 +42,5 @@ def main(params: Params) -> None:
         f"{len(corpus.clips)} clips of {len(summary['labels'])} labels, "
         f"{summary['seconds'] / 60:.1f} minutes; {len(corpus.skipped)} files skipped"
     )
+    if corrected := corpus.corrections:
+        log(f"corrections: {corrected['relabelled']} relabelled, {corrected['left_out']} left out")

@@ -21,6 +21,7 @@ class Data(Section):
     corpus: str = Field(min_length=1)
     facts: str | None
     name_pattern: str | None
+    corrections: str | None
 
 
 class Model(Section):

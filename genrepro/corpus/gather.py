@@ -23,6 +23,7 @@ from genrepro.core.processes import map_processes
 from genrepro.corpus import folder as files
 from genrepro.corpus.archive import ENDINGS, unpack
 from genrepro.corpus.card import CARD, Archive, Card, Files, Generated, Parquet, load_card
+from genrepro.corpus.corrections import Corrections, read_table
 from genrepro.corpus.facts import Facts, Known
 from genrepro.corpus.fingerprint import FRAMES_PER_SECOND
 from genrepro.corpus.inspection import Inspected, inspect_clips
@@ -54,6 +55,7 @@ class Corpus:
     warnings: list[str]
     source: dict[str, str | None]  # name, title, licence, repo and revision, where known
     lost: dict[str, int]  # label -> number of its files that were skipped
+    corrections: dict[str, Any] | None  # what became of data.corrections, if there are any
 
 
 def gather(data: Data, raw: Path, earlier: Path | None = None) -> Corpus:
@@ -81,9 +83,10 @@ def survey(data: Data, raw: Path, links: bool = False, earlier: Path | None = No
     _check_place(place)
     card = load_card(place)
     known = _known(data, place, card)
+    corrections = _corrections(data, place)
     shelf = Shelf(raw, links)
     _fill(shelf, place, card, known)
-    clips, facts = [], {}
+    clips, facts, names = [], {}, []
     items = shelf.named()
     results = inspect_clips([item.path for item in items], earlier)
     for item, result in zip(items, results, strict=True):
@@ -92,16 +95,28 @@ def survey(data: Data, raw: Path, links: bool = False, earlier: Path | None = No
             about = item.facts | facts[item.clip]
             if "part" in about:
                 about["part"] = canonical(about["part"])
-            clips.append(Clip(item, result.inspection, result.fingerprint, about))
+            names.append(item.names)
+            if kept := corrections.apply(item, shelf) if corrections else item:
+                clips.append(Clip(kept, result.inspection, result.fingerprint, about))
         else:
             shelf.drop(item, result)
     kept = Counter(clip.item.label for clip in clips)
-    warnings = shelf.warnings + known.coverage([clip.item.names for clip in clips])
+    warnings = shelf.warnings + known.coverage(names)
     warnings += _losses(kept, shelf.lost)
-    skipped, others = dict(sorted(shelf.skipped.items())), dict(sorted(shelf.others.items()))
-    found = Corpus(clips, skipped, others, warnings, _source(place, card), dict(shelf.lost))
-    known.check_used(facts, [clip.item.path.name for clip in clips])
-    return found
+    known.check_used(facts, [item.path.name for item in items if item.clip in facts])
+    corrected = None
+    if corrections:
+        corrected, more = corrections.outcome(items)
+        warnings += more
+    return Corpus(
+        clips=clips,
+        skipped=dict(sorted(shelf.skipped.items())),
+        others=dict(sorted(shelf.others.items())),
+        warnings=warnings,
+        source=_source(place, card),
+        lost=dict(shelf.lost),
+        corrections=corrected,
+    )
 
 
 def _check_place(place: Path) -> None:
@@ -153,13 +168,25 @@ def _known(data: Data, folder: Path, card: Card | None) -> Known:
     pattern = data.name_pattern or (card.name_pattern if card else None)
     if not data.facts:
         return Known.of(folder / card.facts if card and card.facts else None, pattern)
+    _check_watched("data.facts", data.facts, folder)
+    return Known.of(Path(data.facts), pattern)
+
+
+def _corrections(data: Data, folder: Path) -> Corrections | None:
+    if not data.corrections:
+        return None
+    _check_watched("data.corrections", data.corrections, folder)
+    return Corrections(read_table(Path(data.corrections)), data.corrections)
+
+
+def _check_watched(parameter: str, path: str, folder: Path) -> None:
+    """Refuse a file that is no dependency of fetch_data: DVC knows none that may be missing."""
     watched = (Path("corpora").resolve(), folder.resolve())
-    if not any(Path(data.facts).resolve().is_relative_to(place) for place in watched):
+    if not any(Path(path).resolve().is_relative_to(place) for place in watched):
         raise PipelineError(
-            f"data.facts: {data.facts} is neither in corpora/ nor in data.corpus, so DVC would not "
+            f"{parameter}: {path} is neither in corpora/ nor in data.corpus, so DVC would not "
             "notice when it changes: move it to one of them."
         )
-    return Known.of(Path(data.facts), pattern)
 
 
 def _fill(shelf: Shelf, place: Path, card: Card | None, known: Known) -> None:
@@ -284,6 +311,7 @@ def summary(corpus: Corpus) -> dict[str, Any]:
         "warnings": corpus.warnings,
         "not_audio": corpus.others,
         "skipped": [{"file": f, "reason": reason} for f, reason in corpus.skipped.items()],
+        **({"corrections": corpus.corrections} if corpus.corrections else {}),
     }
 
 

@@ -65,7 +65,7 @@ class Shelf:
         A stem that the label already has, in any case of letters, gets "-2", "-3", …
         """
         for name in (label, stem):
-            if reason := _fault_of(name):
+            if reason := fault_of(name):
                 self.refuse(source, reason, label)
                 return None
         stem = _numbered(stem, self._taken[label])
@@ -83,10 +83,26 @@ class Shelf:
 
     def drop(self, item: Item, reason: str) -> None:
         """Take a file off the shelf again, because it cannot be a clip."""
-        item.path.unlink()
+        self.remove(item)
         self.refuse(item.source, reason, item.label)
-        if not any(item.path.parent.iterdir()):
-            item.path.parent.rmdir()
+
+    def remove(self, item: Item) -> None:
+        """Remove a file, and its label's folder if it was the last one there."""
+        item.path.unlink()
+        self._remove_empty(item.path.parent)
+
+    def move(self, item: Item, label: str) -> Item:
+        """Put a clip under another label; it keeps its name, which is unique in the corpus."""
+        path = self.root / label / item.path.name
+        path.parent.mkdir(exist_ok=True)
+        item.path.replace(path)
+        self._remove_empty(item.path.parent)
+        return replace(item, path=path, label=label)
+
+    @staticmethod
+    def _remove_empty(folder: Path) -> None:
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
     def named(self) -> list[Item]:
         """The items sorted by clip: each with a clip name that is unique in the corpus.
@@ -141,7 +157,8 @@ def _numbered(name: str, taken: dict[str, int]) -> str:
     return f"{name}-{number}"
 
 
-def _fault_of(name: str) -> str | None:
+def fault_of(name: str) -> str | None:
+    """Why a clip or a label cannot have this name; None if it can."""
     try:
         size = len(name.encode("utf-8"))
     except UnicodeEncodeError:

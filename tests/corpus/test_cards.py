@@ -62,7 +62,7 @@ def unpacked(folder: Path, files: dict[str, bytes]) -> Path:
 
 def gathered(corpus: str | Path, **data: str) -> gather.Corpus:
     shutil.rmtree("gathered", ignore_errors=True)
-    given = {"corpus": str(corpus), "facts": None, "name_pattern": None} | data
+    given = {"corpus": str(corpus), "facts": None, "name_pattern": None, "corrections": None} | data
     return gather.gather(Data(**given), Path("gathered"))
 
 
@@ -375,7 +375,9 @@ def test_clips_that_somebody_put_into_data_raw_are_not_replaced():
 
     params = load(ROOT / "params.yaml")
     own = unpacked(Path("mine"), with_sounds({}, ["cat/1.wav", "dog/2.wav"]))
-    params = params.model_copy(update={"data": Data(corpus="mine", facts=None, name_pattern=None)})
+    params = params.model_copy(
+        update={"data": Data(corpus="mine", facts=None, name_pattern=None, corrections=None)}
+    )
     unpacked(Path("data/raw"), with_sounds({}, ["owl/1.wav"]))
     with pytest.raises(PipelineError, match=r"data/raw would be replaced.*data/raw/owl/1.wav"):
         fetch_data.main(params)

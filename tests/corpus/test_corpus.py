@@ -41,7 +41,7 @@ def put(path: Path, seed: int = 0, seconds: float = 0.3, **options: object) -> P
 
 
 def gather(folder: Path, **data: str) -> corpus.Corpus:
-    given = {"corpus": str(folder), "facts": None, "name_pattern": None} | data
+    given = {"corpus": str(folder), "facts": None, "name_pattern": None, "corrections": None} | data
     return corpus.gather(Data(**given), folder.parent / f".{folder.name}.raw")
 
 

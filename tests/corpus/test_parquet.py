@@ -29,7 +29,8 @@ found = {}
 for name in sys.argv[1:]:
     try:
         with atomic_output(Path("gathered")) as raw:
-            corpus = gather.gather(Data(corpus=name, facts=None, name_pattern=None), raw)
+            data = Data(corpus=name, facts=None, name_pattern=None, corrections=None)
+            corpus = gather.gather(data, raw)
         clips = {clip.item.clip: [clip.item.label, clip.facts] for clip in corpus.clips}
         found[name] = ["", clips, corpus.skipped]
     except PipelineError as error:

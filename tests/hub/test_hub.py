@@ -66,7 +66,7 @@ said = {}
 for name in sys.argv[1:]:
     try:
         with atomic_output(Path("gathered")) as raw:
-            gather.gather(Data(corpus=name, facts=None, name_pattern=None), raw)
+            gather.gather(Data(corpus=name, facts=None, name_pattern=None, corrections=None), raw)
         said[name] = "gathered"
     except PipelineError as error:
         said[name] = str(error)

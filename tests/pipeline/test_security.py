@@ -129,10 +129,15 @@ def test_a_corpus_folder_s_code_is_not_run(in_tmp, tone_corpus):
     for name in ("mine.py", "conftest.py", "low/__init__.py"):
         (folder / name).write_text("import pathlib; pathlib.Path('mark').touch()")
     (folder / "low/clip.pkl").write_bytes(pickle.dumps(Mine(in_tmp / "mark")))
-    gather.gather(Data(corpus=str(folder), facts=None, name_pattern=None), in_tmp / "raw")
+    gather.gather(
+        Data(corpus=str(folder), facts=None, name_pattern=None, corrections=None), in_tmp / "raw"
+    )
     (folder / "corpus.yaml").write_text("kind: !!python/object/apply:os.system ['touch mark']\n")
     with pytest.raises(PipelineError, match="not readable as YAML"):
-        gather.gather(Data(corpus=str(folder), facts=None, name_pattern=None), in_tmp / "raw2")
+        gather.gather(
+            Data(corpus=str(folder), facts=None, name_pattern=None, corrections=None),
+            in_tmp / "raw2",
+        )
     assert not (in_tmp / "mark").exists()
 
 

@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 def described(folder, tmp_path_factory):
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setenv("GENREPRO_WORKERS", "1")
-    data = Data(corpus=str(folder), facts=None, name_pattern=None)
+    data = Data(corpus=str(folder), facts=None, name_pattern=None, corrections=None)
     found = gather.survey(data, tmp_path_factory.mktemp("look") / "raw", links=True)
     assert all(clip.item.path.is_symlink() for clip in found.clips)
     monkeypatch.undo()
@@ -71,7 +71,12 @@ def test_groups_and_splits_are_recognised_in_paths(tmp_path, monkeypatch):
             path = tmp_path / "corpus" / split / label / f"ada-{split}{label}.wav"
             path.parent.mkdir(parents=True)
             soundfile.write(path, tone(440, 0.3), RATE)
-    data = Data(corpus=str(tmp_path / "corpus"), facts=None, name_pattern="^(?P<group>[a-z]+)-")
+    data = Data(
+        corpus=str(tmp_path / "corpus"),
+        facts=None,
+        name_pattern="^(?P<group>[a-z]+)-",
+        corrections=None,
+    )
     text = tool.description(gather.survey(data, tmp_path / "raw", links=True))
     assert "layout    <split>/<label>/<clip> (4 clips" in text
     assert "groups    1, of 4 clips" in text
