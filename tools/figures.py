@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from numpy.lib.stride_tricks import sliding_window_view
 
 BLUE, ORANGE, GREY, INK = "#2f6db3", "#d9772b", "#9aa3ad", "#22272e"
@@ -47,7 +48,7 @@ STYLE = {
     "lines.linewidth": 2,
     "lines.markersize": 5,
 }
-COLUMNS = 900  # of a spectrogram, about the width of a picture
+COLUMNS = 900  # of a spectrogram: more than a page shows
 BANDS = 200  # of a spectrogram, from 60 Hz up
 
 
@@ -267,6 +268,24 @@ def _envelope(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count = min(len(samples), 2 * COLUMNS)
     starts = np.linspace(0, len(samples), count, endpoint=False).astype(int)
     return np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
+
+
+def spectrogram(samples: np.ndarray, sample_rate: int, file: BinaryIO) -> dict[str, float]:
+    """Write a spectrogram as a JPEG without axes; return the marks of its frequency axis.
+
+    Args:
+        samples: (samples,) float32, full scale 1.0.
+        sample_rate: in Hz.
+
+    Returns:
+        Frequency, as text -> height in the picture, from 0 to 1.
+    """
+    power, bands = _spectrogram(samples, sample_rate)
+    low, high = np.log(bands[[0, -1]])
+    imsave(file, power, cmap="magma", vmin=power.max() - 80, origin="lower", format="jpeg")
+    marks = [hz for hz in (100, 300, 1000, 3000, 10000) if hz < sample_rate / 2]
+    names = [f"{hz / 1000:g} kHz" if hz >= 1000 else f"{hz} Hz" for hz in marks]
+    return {name: (np.log(hz) - low) / (high - low) for name, hz in zip(names, marks)}
 
 
 def _spectrogram(samples: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:

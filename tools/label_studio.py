@@ -181,7 +181,7 @@ def _answers(file: Path) -> Iterator[tuple[str, list[str], str]]:
             values = [(each["from_name"], each["value"]) for each in given]
             choices = [value["choices"][0] for name, value in values if name == "right_label"]
             notes = [text for name, value in values if name == "note" for text in value["text"]]
-            yield task["data"]["clip"], choices, "; ".join(notes)
+            yield task["data"]["clip"], choices, "; ".join(dict.fromkeys(notes))
     except FileNotFoundError:
         raise PipelineError(f"there is no file {file}.") from None
     except (ValueError, TypeError, LookupError, AttributeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ def pets(in_tmp, monkeypatch) -> Path:
 
 def corrected(corpus: Path, table: str | None, **data: str) -> gather.Corpus:
     """Gather a corpus with a table of corrections, written beside it."""
+    shutil.rmtree("raw", ignore_errors=True)
     path = corpus.parent / "corrections.csv"
     if table is not None:
         path.write_text(table)

@@ -1,18 +1,21 @@
 """The app's page and its controls, with and without results; no browser is started."""
 
 import json
+import math
+import shutil
 from pathlib import Path
 
 import gradio as gr
+import pandas as pd
 import pytest
 import soundfile
 from gradio.utils import is_allowed_file
 
 from genrepro.core.errors import PipelineError
-from tests.support.samples import RATE, tone
+from tests.support.samples import RATE, ROOT, tone
 from tests.tools.test_pictures import write_results
 from tests.tools.test_predict import write_export
-from tools.app import classify, clips, mistakes, page, runs, sounds
+from tools.app import classify, listing, page, runs, sounds
 from tools.app.look import LOOK
 
 
@@ -25,6 +28,7 @@ def export(tmp_path_factory):
 def finished(in_tmp, export):
     """A folder with a finished run."""
     write_results(in_tmp)
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
     for path in sounds.results.clips()["path"]:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, tone(440, 1.0), RATE)
@@ -47,17 +51,111 @@ def test_the_page_needs_no_network():
         assert f'"{name}"' in config
 
 
-def test_clips_are_chosen_by_label_and_split(finished):
-    assert clips.label_choices()["choices"] == ["any", "007", "NA", "hum"]
-    notice, *players = clips.listen("NA", "test")
-    assert shown(notice) == ""
-    captions, files = players[::2], players[1::2]
-    assert [caption["value"] for caption in captions] == ["**NA** · test"] * 4
-    assert all(Path(file["value"]).parent.name == "NA" for file in files)
-    assert len({file["value"] for file in files}) == 4
-    notice, *players = clips.listen("hum", "train")
-    assert shown(notice) == "There is no hum clip in the train split."
-    assert not any(player["visible"] for player in players)
+def listed(rows: sounds.Rows) -> list[dict]:
+    return [dict(zip(rows.columns, row)) for row in rows.values]
+
+
+def test_all_clips_are_listed_with_prediction_and_loss(finished):
+    rows = listed(sounds.all_clips())
+    assert [row["clip"] for row in rows] == [f"c{n:02d}" for n in range(12)]
+    first, wrong = rows[0], rows[10]
+    assert first == {
+        "clip": "c00", "label": "hum", "split": "test", "group": "", "title": "", "seconds": 1.0,
+        "predicted": "hum", "loss": pytest.approx(-math.log(0.8), abs=1e-4),
+    }  # fmt: skip
+    assert (wrong["label"], wrong["predicted"]) == ("NA", "hum")
+    assert wrong["loss"] == pytest.approx(-math.log(0.1), abs=1e-4)
+    sounds.PREDICTIONS.unlink()  # before the first evaluation
+    assert {(row["predicted"], row["loss"]) for row in listed(sounds.all_clips())} == {("", None)}
+    json.dumps(sounds.all_clips().values, allow_nan=False)  # as the browser gets it
+
+
+def test_a_clip_has_player_spectrogram_and_probabilities(finished):
+    shown_now = listing.select("c10", play=True)
+    notice, clip, caption, player, spectrogram, probabilities, label, note, undo = shown_now
+    assert shown(notice) == "" and clip == "c10"
+    assert caption.startswith("**c10** is labelled **NA**, predicted as **hum**")
+    assert player["value"] == "data/raw/NA/c10.wav" and player["autoplay"]
+    assert "Spectrogram of 1.0 seconds, 60 Hz to 8 kHz" in spectrogram and "1 kHz" in spectrogram
+    assert probabilities["value"] == {"hum": 0.8, "NA": 0.1, "007": 0.1}
+    assert (label, note, undo["interactive"]) == ("hum", "", False)  # what it may be instead
+    *_, label, note, undo = listing.select("c00", play=False)
+    assert label is None
+
+
+def test_a_clip_that_is_damaged_or_missing_is_named(finished):
+    path = Path("data/raw/NA/c10.wav")
+    path.write_bytes(b"")
+    notice, clip, caption, player, *_ = listing.select("c10", play=True)
+    assert "(empty file): type `dvc repro -f fetch_data`" in shown(notice)
+    assert clip == "c10" and not player["visible"] and "c10" in caption
+    path.unlink()
+    assert "c10.wav does not exist: type `dvc" in shown(listing.select("c10", play=True)[0])
+
+
+def test_the_mistakes_are_listed_with_the_highest_loss(finished):
+    rows = listed(sounds.mistakes())
+    assert [(row["clip"], row["label"], row["predicted"]) for row in rows] == [
+        ("c10", "NA", "hum"), ("c11", "007", "NA")
+    ]  # fmt: skip
+    table = sounds.results.predictions()
+    table.assign(predicted=table["label"]).to_csv(sounds.PREDICTIONS, index=False)
+    notice, *_ = listing.fill(sounds.mistakes)
+    assert shown(notice) == "The model predicted every test clip correctly."
+
+
+def test_a_clip_is_corrected_left_out_and_put_back(finished):
+    corpus = Path("corpora/demo/corrections.csv")
+    notice, listed, labels, outcome = listing.fill(sounds.all_clips)
+    assert shown(notice) == "" and labels["choices"] == ["007", "NA", "hum"]
+    assert listed["marks"] == "{}" and outcome.startswith("No corrections yet.")
+
+    notice, listed, undo, outcome = listing.correct("c10", "hum", " sounds like\na hum ")
+    assert shown(notice) == "" and undo["interactive"]
+    assert json.loads(listed["marks"]) == {"c10": "hum"}
+    assert corpus.read_text() == "clip,label,note\nc10,hum,sounds like a hum\n"
+    assert "**1** labels corrected, **0** clips left out" in outcome
+    assert "type `dvc exp run -S data.corrections=corpora/demo/corrections.csv`" in outcome
+    *_, label, note, undo = listing.select("c10", play=False)
+    assert (label, note, undo["interactive"]) == ("hum", "sounds like a hum", True)
+
+    listing.correct("c11", "", "noise")
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("corrections: null", f"corrections: {corpus}"))
+    assert "type `dvc repro`" in listing.correct("c10", "007", "")[-1]
+    assert corpus.read_text() == "clip,label,note\nc10,007,\nc11,,noise\n"
+    notice, listed, undo, outcome = listing.take_back("c10")
+    assert corpus.read_text() == "clip,label,note\nc11,,noise\n" and not undo["interactive"]
+
+    table = pd.read_csv("data/clips.csv", dtype=str, keep_default_na=False)
+    table[table["clip"] != "c11"].to_csv("data/clips.csv", index=False)  # as after `dvc repro`
+    assert sounds.all_clips().values[-1][:3] == ["c11", "", "left out"]
+    _, _, caption, player, *_ = listing.select("c11", play=True)
+    assert caption == "**c11** is not in the corpus: it is left out." and not player["visible"]
+    listing.take_back("c11")
+    assert corpus.read_text() == "clip,label,note\n"
+
+
+@pytest.mark.parametrize(
+    ("clip", "label", "words"),
+    [
+        (None, "hum", "Choose a clip first."),
+        ("c10", None, "Choose the right label first"),
+        ("c10", "NA", "c10 is labelled NA already."),
+    ],
+)
+def test_a_correction_that_says_nothing_is_refused(finished, clip, label, words):
+    assert words in shown(listing.correct(clip, label, "")[0])
+    assert not Path("corpora").exists()
+
+
+def test_corrections_that_cannot_be_read_are_kept_and_named(finished):
+    table = Path("corpora/demo/corrections.csv")
+    table.parent.mkdir(parents=True)
+    table.write_text("clip;label\n")
+    for done in (listing.correct("c10", "hum", ""), listing.fill(sounds.all_clips)):
+        assert "needs the columns clip, label, note" in shown(done[0])
+    assert table.read_text() == "clip;label\n"
 
 
 def test_a_sound_is_classified_and_a_long_one_over_time(finished):
@@ -74,22 +172,6 @@ def test_a_sound_is_classified_and_a_long_one_over_time(finished):
     assert shown(classify.classify(None)[0]) == shown(classify.no_model()) == ""
 
 
-def test_a_mistake_has_player_picture_and_probabilities(finished):
-    notice, content, choice = mistakes.mistakes()
-    assert shown(notice) == "" and content["visible"]
-    assert choice["choices"] == [
-        ("NA predicted as hum, 0.80 (c10)", "c10"), ("007 predicted as NA, 0.80 (c11)", "c11")
-    ]  # fmt: skip
-    notice, caption, path, picture, probabilities = mistakes.mistake(choice["value"])
-    assert caption == "**c10** is **NA**, predicted as **hum** · band"
-    assert path == "data/raw/NA/c10.wav" and len(picture.axes) == 2
-    assert probabilities == {"hum": 0.8, "NA": 0.1, "007": 0.1}
-    Path(path).write_bytes(b"")
-    assert "(empty file): type `dvc repro -f fetch_data`" in shown(mistakes.mistake("c10")[0])
-    Path(path).unlink()
-    assert "c10.wav" in shown(mistakes.mistake("c10")[0])
-
-
 def test_the_run_has_a_headline_and_a_table(finished):
     assert sounds.headline().startswith("**Hums**: 12 clips, 1 labels. Test accuracy **0.833**")
     known = json.loads(Path("metrics/data.json").read_text())
@@ -103,10 +185,10 @@ def test_the_run_has_a_headline_and_a_table(finished):
 
 
 def test_without_a_run_each_tab_names_the_command_to_type(in_tmp):
-    assert "`dvc repro prepare`" in shown(clips.listen("any", "any")[0])
+    assert "`dvc repro prepare`" in shown(listing.fill(sounds.all_clips)[0])
     assert "type `dvc repro`." in shown(classify.classify("a.wav")[0])
     assert shown(classify.no_model()) == shown(classify.classify("a.wav")[0])
-    assert "`dvc repro evaluate`" in shown(mistakes.mistakes()[0])
+    assert "`dvc repro evaluate`" in shown(listing.fill(sounds.mistakes)[0])
     notice, *figures = runs.runs(["curves", "confusion"])
     assert "`dvc repro train`" in shown(notice) and "`dvc repro evaluate`" in shown(notice)
     assert not any(figure["visible"] for figure in figures)

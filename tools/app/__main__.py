@@ -1,11 +1,13 @@
 """A web app to listen to the corpus, classify sounds, review mistakes, and see the current run.
 
 It shows the results of `dvc repro` in this folder. Only this machine can open it, unless --host
-says otherwise. For example: python -m tools.app --port 8000
+or --share says otherwise. For example: python -m tools.app --port 8000
 """
 
 import argparse
+import ipaddress
 import os
+import sys
 import threading
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
@@ -15,6 +17,11 @@ from genrepro.core.errors import PipelineError
 from genrepro.core.stage import log, run
 from tools.app import page, sounds
 from tools.app.look import LOOK
+
+CAN = (
+    "can play all clips, see the results, classify files of their own, and add or remove "
+    "corrections. There is no password."
+)
 
 
 def main() -> None:
@@ -27,15 +34,23 @@ def main() -> None:
         "--host", default="127.0.0.1", help="default: this machine only; 0.0.0.0: the whole network"
     )
     parser.add_argument("--port", type=int, help="default: the first free port from 7860")
+    parser.add_argument(
+        "--share",
+        action="store_true",
+        help="also a link that anyone can open, for a week, through gradio.live; needs a network",
+    )
     args = parser.parse_args()
     if args.port is not None and not 1 <= args.port <= 65535:
         raise PipelineError(f"--port must be from 1 to 65535, not {args.port}.")
+    if args.share or not _is_loopback(args.host):
+        who = "anyone who has the link" if args.share else "everyone on your network"
+        print(f"warning: {who} {CAN}", file=sys.stderr)
     built = page.build()
     try:
-        _, address, _ = built.launch(
+        _, address, link = built.launch(
             server_name=args.host,
             server_port=args.port,
-            share=False,
+            share=args.share,
             prevent_thread_lock=True,
             quiet=True,
             ssr_mode=False,
@@ -49,10 +64,19 @@ def main() -> None:
             f"cannot listen on {args.host}:{args.port or '7860 to 7959'}, probably because another "
             "program does: choose another --port."
         ) from None
-    log(f"The app is at {address} (Ctrl-C ends it)")
+    if args.share and not link:
+        raise PipelineError("there is no link: gradio.live could not be reached (see above).")
+    log(f"The app is at {link or address} (Ctrl-C ends it)")
     # In the background, so that the first prediction does not wait for imports.
     threading.Thread(target=sounds.warm_up, daemon=True).start()
     built.block_thread()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 if __name__ == "__main__":

@@ -42,6 +42,13 @@ LOOK = {
         .metrics table, .metrics thead, .metrics tbody, .metrics tr { border: none !important; }
         .metrics th, .metrics td {
             border-style: none none solid !important; border-color: #9aa3ad55 !important; }
+        .spectrogram { margin: 0; font-size: 11px; color: var(--body-text-color-subdued); }
+        .spectrogram .picture { position: relative; }
+        .spectrogram img { width: 100%; height: 180px; border-radius: 4px; }
+        .spectrogram span { padding: 0 3px; }
+        .spectrogram .picture span { position: absolute; left: 0; transform: translateY(50%);
+                                     color: white; text-shadow: 0 0 3px black; }
+        .spectrogram figcaption { display: flex; justify-content: space-between; }
         .notice { padding: 14px 18px; border-left: 4px solid #d9772b; background: #d9772b1a;
                   border-radius: 4px; }
         .notice .notice { padding: 0; border: none; background: none; }

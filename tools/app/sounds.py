@@ -1,27 +1,32 @@
-"""What the page's controls do: choose clips, classify, look up mistakes, describe the run.
+"""What the pages show: clips and what is known about them, predictions, the run.
 
 Files are read again for every request, so reloading the page is enough after another `dvc repro`.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
+import io
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from genrepro import audio
 from genrepro.core.errors import PipelineError
-from genrepro.core.paths import EXPORT, RAW
-from tools import figures, results
+from genrepro.core.paths import EXPORT, PREDICTIONS, RAW
+from tools import corrections, figures, results
 
 ANY = "any"
 SPLITS = ("train", "validation", "test")
-SHOWN_SECONDS = 60.0  # of a waveform: a longer one would show no detail
+SHOWN_SECONDS = 60.0  # of a spectrogram: a longer one would show no detail
+LEAST = 1e-6  # a probability in data/predictions.csv has six digits
 
 
 @dataclass(frozen=True)
@@ -131,48 +136,122 @@ def classify(path: str) -> Result:
     return Result(found.probabilities, note, picture)
 
 
+class Rows(NamedTuple):
+    """A table for the browser, as JSON knows it."""
+
+    columns: list[str]
+    values: list[list[Any]]
+
+
+COLUMNS = ["clip", "label", "split", "group", "title", "seconds", "predicted", "loss"]
+
+
+def all_clips() -> Rows:
+    """Each clip, with prediction and loss if it was tested; then those that are left out."""
+    frame = _clips()
+    rows = frame[COLUMNS].astype(object).where(frame[COLUMNS].notna(), None).to_numpy().tolist()
+    gone = [clip for clip in corrections.read() if clip not in set(frame["clip"])]
+    rows += [[clip, "", "left out", "", "", None, "", None] for clip in gone]
+    return Rows(COLUMNS, rows)
+
+
+def mistakes() -> Rows:
+    """The wrongly predicted test clips.
+
+    Raises:
+        PipelineError: there is none, or no prediction at all.
+    """
+    results.predictions()  # or say what to type
+    label, predicted = COLUMNS.index("label"), COLUMNS.index("predicted")
+    wrong = [row for row in all_clips().values if row[predicted] not in ("", row[label])]
+    if not wrong:
+        raise PipelineError("The model predicted every test clip correctly.")
+    return Rows(COLUMNS, wrong)
+
+
+def _clips() -> pd.DataFrame:
+    """results.clips(), with `predicted` ("" if not tested) and `loss`, -log of the label's p."""
+    clips = results.clips()
+    if not PREDICTIONS.exists():
+        return clips.assign(predicted="", loss=None)
+    tested = results.predictions()
+    columns = [column for column in tested if column.startswith("p_")]
+    at = tested["label"].map({column[2:]: index for index, column in enumerate(columns)})
+    probability = tested[columns].to_numpy()[np.arange(len(tested)), at]
+    tested = tested.assign(loss=(-np.log(np.maximum(probability, LEAST))).round(4))
+    clips = clips.merge(tested[["clip", "predicted", "loss"]], on="clip", how="left")
+    return clips.fillna({"predicted": ""})
+
+
 @dataclass(frozen=True)
-class Mistake:
-    """A test clip that the model predicted wrongly."""
+class Clip:
+    """All that a page shows of a clip."""
 
-    clip: str
-    label: str
-    predicted: str
-    sound: Sound
-    probabilities: dict[str, float]
-
-    @property
-    def probability(self) -> float:
-        return self.probabilities[self.predicted]
-
-    def picture(self) -> Figure:
-        path = Path(self.sound.path)
-        try:
-            samples, rate = audio.read(path, SHOWN_SECONDS)
-        except audio.AudioFault as fault:
-            raise PipelineError(
-                f"{path} has been damaged ({fault}): type `dvc repro -f fetch_data`."
-            ) from None
-        return figures.sound(samples, rate)
+    caption: str
+    path: str | None = None
+    spectrogram: str | None = None  # HTML
+    probabilities: dict[str, float] | None = None  # if it was tested
+    predicted: str | None = None
+    is_wrong: bool = False
+    fault: PipelineError | None = None
 
 
-def mistakes() -> list[Mistake]:
-    """All wrongly predicted test clips, the most confident mistake first."""
-    frame = results.predictions()
-    wrong = frame[frame["label"] != frame["predicted"]]
-    found = [_mistake(row) for _, row in wrong.iterrows()]
-    return sorted(found, key=lambda mistake: (-mistake.probability, mistake.clip))
+def clip(name: str) -> Clip:
+    """Look up a clip by its name in data/clips.csv; one that is gone has only a caption."""
+    found = _clips().query("clip == @name")
+    if found.empty:
+        return Clip(f"**{name}** is not in the corpus: it is left out.")
+    row = found.iloc[0]
+    caption = f"**{name}** is labelled **{row['label']}**"
+    probabilities = None
+    if row["predicted"]:
+        tested = results.predictions().query("clip == @name").iloc[0]
+        probabilities = results.probabilities(tested)
+        caption += f", predicted as **{row['predicted']}**"
+    about = [row["split"] or "in no split", row["title"], row["group"], f"{row['seconds']:.1f} s"]
+    path, picture, fault = Path(row["path"]), None, None
+    try:
+        picture = spectrogram(path)
+    except PipelineError as error:
+        fault = error
+    return Clip(
+        caption=f"{caption}  \n{' · '.join(filter(None, about))}",
+        path=None if fault else str(path),
+        spectrogram=picture,
+        probabilities=probabilities,
+        predicted=row["predicted"] or None,
+        is_wrong=row["predicted"] not in ("", row["label"]),
+        fault=fault,
+    )
 
 
-def _mistake(row: pd.Series) -> Mistake:
-    caption = f"**{row['clip']}** is **{row['label']}**, predicted as **{row['predicted']}**"
-    caption += f" · {row['group']}" if row["group"] else ""
-    return Mistake(
-        row["clip"],
-        row["label"],
-        row["predicted"],
-        Sound(row["path"], caption),
-        results.probabilities(row),
+def clip_label(name: str) -> str | None:
+    """The label that a clip has now; None if the clip is left out."""
+    found = results.clips().query("clip == @name")
+    return None if found.empty else str(found["label"].iloc[0])
+
+
+def spectrogram(path: Path) -> str:
+    """A picture whose text is HTML, so that it is readable at any width and in any theme."""
+    again = "type `dvc repro -f fetch_data`."
+    if not path.exists():
+        raise PipelineError(f"{path} does not exist: {again}")
+    try:
+        samples, rate = audio.read(path, SHOWN_SECONDS)
+    except audio.AudioFault as fault:
+        raise PipelineError(f"{path} has been damaged ({fault}): {again}") from None
+    file = io.BytesIO()
+    marks = figures.spectrogram(samples, rate, file)
+    image = base64.b64encode(file.getvalue()).decode()
+    seconds = len(samples) / rate
+    hz = "".join(
+        f'<span style="bottom:{100 * at:.1f}%">{name}</span>' for name, at in marks.items()
+    )
+    times = "".join(f"<span>{seconds * step / 4:.1f} s</span>" for step in range(5))
+    return (
+        f'<figure class="spectrogram"><div class="picture"><img alt="Spectrogram of {seconds:.1f} '
+        f'seconds, 60 Hz to {rate / 2000:g} kHz" src="data:image/jpeg;base64,{image}">{hz}</div>'
+        f"<figcaption>{times}</figcaption></figure>"
     )
 
 
