@@ -146,7 +146,7 @@ class Browser:
     def open(self, address: str, ready: str) -> None:
         """Go to an address, and wait until a JavaScript expression is true there."""
         self.send("Page.navigate", url=address)
-        self.wait(f"location.href !== 'about:blank' && document.body && ({ready})")
+        self.wait(f"location.href !== 'about:blank' && document.body && !!({ready})")
 
     def click(self, selector: str) -> None:
         """Click in the middle of an element, as a mouse does."""

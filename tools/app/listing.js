@@ -59,9 +59,8 @@ function filter() {
   const number = (value) => value.toLocaleString("en");
   count.textContent = shown.length === rows.length ? `${number(rows.length)} clips`
     : `${number(shown.length)} of ${number(rows.length)} clips`;
-  const index = place();
-  view.scrollTop = Math.max(0, index - 2) * height();
   draw();
+  view.scrollTop = Math.max(0, place() - 2) * height();
 }
 
 const place = () => shown.findIndex((row) => row.clip === chosen);
@@ -69,9 +68,9 @@ const height = () => parseFloat(getComputedStyle(element).getPropertyValue("--ro
 
 function draw() {
   const size = height();
+  all.style.height = `${shown.length * size}px`;
   const first = Math.max(0, Math.floor(view.scrollTop / size) - 5);
   const last = Math.min(shown.length, first + Math.ceil(view.clientHeight / size) + 10);
-  all.style.height = `${shown.length * size}px`;
   list.style.transform = `translateY(${first * size}px)`;
   list.replaceChildren(...shown.slice(first, last).map((row, index) => drawn(row, first + index)));
   view.setAttribute("aria-activedescendant", place() >= 0 ? `clip-${place()}` : "");

@@ -49,13 +49,14 @@ def build(app: gr.Blocks, rows: Callable[[], sounds.Rows], show: str, sort: str)
             )
             spectrogram = gr.HTML()
             probabilities = gr.Label(num_top_classes=5, show_label=False, show_heading=False)
+            gr.Markdown("#### Is the label wrong?")
             with gr.Row(elem_classes="controls"):
                 label = gr.Dropdown([], label="Right label", elem_id="right-label", min_width=130)
                 note = gr.Textbox(label="Note, if you like", max_lines=1, min_width=130)
             with gr.Row():
-                relabel = gr.Button("Correct the label", variant="primary", min_width=130)
-                leave_out = gr.Button("Leave the clip out", min_width=130)
-                undo = gr.Button("Undo", min_width=80)
+                relabel = gr.Button("Correct the label", variant="primary", size="sm")
+                leave_out = gr.Button("Leave the clip out", size="sm")
+                undo = gr.Button("Undo", size="sm", min_width=60)
             outcome = gr.Markdown()
     app.load(lambda: fill(rows), outputs=[missing, listed, label, outcome], **QUIET)
     shown = [missing, clip, caption, player, spectrogram, probabilities, label, note, undo]

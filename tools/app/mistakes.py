@@ -7,9 +7,9 @@ import gradio as gr
 from tools.app import listing, sounds
 
 ABOUT = """\
-The test clips that the model predicted wrongly, the most confident mistake first: a wrong label is
-near the top. Corrections made here favour this model: its test accuracy rises although it has
-learned nothing. Compare models on the same corrected clips."""
+The test clips that the model predicted wrongly, the highest loss first: there the model is most
+certain that the label is wrong, and sometimes it is right. Correcting only what a model got wrong
+flatters that model, so compare models on the same corrected clips."""
 
 
 def build(app: gr.Blocks) -> None:
