@@ -45,7 +45,7 @@ style: install ## style, types and import rules
 torture: install ## kill every stage at random moments, at least 70 times: half an hour
 	python -m tests.support.torture --kills 70
 
-app: install ## browse the clips, classify sounds, review the mistakes: in a browser, on this machine only
+app: install ## browse and correct the clips, review the mistakes, classify sounds: in a browser, on this machine only
 	python -m tools.app
 
 pictures: install ## draw the current run as PNG files in docs/pictures

@@ -36,6 +36,7 @@ class Browser:
     def __init__(self, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         assert CHROMIUM
         self.errors: list[str] = []
+        self._loading: dict[str, str] = {}  # request -> its address
         self._profile = tempfile.TemporaryDirectory(prefix="chromium", ignore_cleanup_errors=True)
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
@@ -117,7 +118,15 @@ class Browser:
         return message
 
     def _note(self, method: str | None, params: dict[str, Any]) -> None:
-        if method == "Runtime.exceptionThrown":
+        if method == "Network.requestWillBeSent":
+            address = params["request"]["url"]
+            if "heartbeat" not in address:  # gradio's lasts as long as the page is open
+                self._loading[params["requestId"]] = address
+        elif method in ("Network.loadingFinished", "Network.loadingFailed"):
+            self._loading.pop(params["requestId"], None)
+        elif method == "Page.frameNavigated":
+            self._loading.clear()
+        elif method == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
             self.errors.append(details.get("exception", {}).get("description", details["text"]))
         elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert"):
@@ -134,7 +143,7 @@ class Browser:
             raise RuntimeError(result["exceptionDetails"]["exception"]["description"])
         return result["result"].get("value")
 
-    def wait(self, expression: str, seconds: float = 30) -> Any:
+    def wait(self, expression: str, seconds: float = 90) -> Any:
         """Wait until a JavaScript expression is true, and return it."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -162,7 +171,7 @@ class Browser:
 
     def press(self, key: str) -> None:
         """Press and release a key."""
-        code, number = KEYS.get(key, (f"Key{key.upper()}", ord(key.upper())))
+        code, number = KEYS[key] if key in KEYS else (f"Key{key.upper()}", ord(key.upper()))
         named = {"key": key, "code": code, "windowsVirtualKeyCode": number}
         text = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
         self.send("Input.dispatchKeyEvent", type="keyDown", **named, **text)
@@ -171,11 +180,19 @@ class Browser:
     def type(self, text: str) -> None:
         self.send("Input.insertText", text=text)
 
-    def settle(self, seconds: float = 1.0) -> None:
-        """Let the page do what it does by itself, and note its errors."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            self._next(left)
+    def cpu_seconds(self) -> float:
+        """What the page's own thread has computed since the browser started."""
+        self.send("Performance.enable", timeDomain="threadTicks")
+        metrics = self.send("Performance.getMetrics")["metrics"]
+        return next(each["value"] for each in metrics if each["name"] == "TaskDuration")
+
+    def settle(self, quiet: float = 1.0, most: float = 60.0) -> None:
+        """Wait until nothing has been loading for some seconds, and note the page's errors."""
+        until = time.monotonic() + most
+        while time.monotonic() < until:
+            if self._next(quiet) is None and not self._loading:
+                return
+        raise TimeoutError(f"still loading: {self._loading}")
 
     def picture(self, path: Path) -> None:
         """Write a PNG of the whole page."""
@@ -194,7 +211,7 @@ def main(address: str, folder: Path) -> None:
             )
             for page in dict.fromkeys(links):
                 browser.open(page, "document.querySelector('h1')")
-                browser.settle(6)
+                browser.settle()
                 name = page.split("?")[0].rstrip("/").rsplit("/", 1)[-1].replace(":", "-")
                 browser.picture(folder / f"{name}-{width}-{'dark' if dark else 'light'}.png")
                 wide = browser.js("document.documentElement.scrollWidth - innerWidth")

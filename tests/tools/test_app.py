@@ -15,6 +15,7 @@ from genrepro.core.errors import PipelineError
 from tests.support.samples import RATE, ROOT, tone
 from tests.tools.test_pictures import write_results
 from tests.tools.test_predict import write_export
+from tools import runs as runs_of_dvc
 from tools.app import classify, listing, page, runs, sounds
 from tools.app.look import LOOK
 
@@ -102,6 +103,22 @@ def test_the_mistakes_are_listed_with_the_highest_loss(finished):
     table.assign(predicted=table["label"]).to_csv(sounds.PREDICTIONS, index=False)
     notice, *_ = listing.fill(sounds.mistakes)
     assert shown(notice) == "The model predicted every test clip correctly."
+
+
+def test_after_a_cross_validation_every_clip_has_a_prediction(finished, monkeypatch):
+    table = sounds.results.predictions()
+    table[6:].to_csv(sounds.PREDICTIONS, index=False)
+    other = table[:7].assign(p_hum=0.0, p_NA=1.0)  # c06, a hum, is in both runs
+    monkeypatch.setattr(runs_of_dvc, "experiments", lambda: ["fold-1"])
+    monkeypatch.setattr(runs_of_dvc, "predictions", lambda name: other)
+    assert sum(row["predicted"] != "" for row in listed(sounds.all_clips())) == 6
+    rows = {row["clip"]: row for row in listed(sounds.all_clips(everywhere=True))}
+    assert all(row["predicted"] for row in rows.values())
+    assert rows["c00"]["loss"] == pytest.approx(-math.log(sounds.LEAST), abs=1e-3)
+    assert rows["c06"]["predicted"] == "NA"
+    assert rows["c06"]["loss"] == pytest.approx(-math.log(0.4), abs=1e-4)
+    _, _, caption, *_ = listing.select("c00", play=False, everywhere=True)
+    assert "predicted as **NA**" in caption
 
 
 def test_a_clip_is_corrected_left_out_and_put_back(finished):

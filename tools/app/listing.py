@@ -6,6 +6,7 @@ here. Its choice comes back as the event `select`.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,13 @@ from tools.app import sounds
 from tools.app.look import PLAIN, QUIET, WAVE, notice, notice_box
 
 HERE = Path(__file__).parent
+AT_ONCE = QUIET | {"queue": False}  # one request instead of three
 
 
-def build(app: gr.Blocks, rows: Callable[[], sounds.Rows], show: str, sort: str) -> None:
+Lister = Callable[[bool], sounds.Rows]  # with or without the predictions of experiments
+
+
+def build(app: gr.Blocks, rows: Lister, show: str, sort: str) -> None:
     """Build the list, the player and the form for corrections.
 
     Args:
@@ -30,6 +35,10 @@ def build(app: gr.Blocks, rows: Callable[[], sounds.Rows], show: str, sort: str)
     """
     missing = notice_box()
     clip = gr.State()
+    everywhere = gr.Checkbox(
+        label="Include the predictions of experiments: after a cross-validation, of all clips",
+        container=False,
+    )
     with gr.Row():
         with gr.Column(scale=6, min_width=320):
             listed = gr.HTML(
@@ -58,19 +67,22 @@ def build(app: gr.Blocks, rows: Callable[[], sounds.Rows], show: str, sort: str)
                 leave_out = gr.Button("Leave the clip out", size="sm")
                 undo = gr.Button("Undo", size="sm", min_width=60)
             outcome = gr.Markdown()
-    app.load(lambda: fill(rows), outputs=[missing, listed, label, outcome], **QUIET)
+    for event in (app.load, everywhere.change):
+        event(
+            functools.partial(fill, rows), everywhere, [missing, listed, label, outcome], **AT_ONCE
+        )
     shown = [missing, clip, caption, player, spectrogram, probabilities, label, note, undo]
-    listed.select(_selected, outputs=shown, trigger_mode="always_last", **QUIET)
+    listed.select(_selected, everywhere, shown, trigger_mode="always_last", **AT_ONCE)
     marked = [missing, listed, undo, outcome]
-    relabel.click(correct, [clip, label, note], marked, **QUIET)
-    leave_out.click(lambda clip, note: correct(clip, "", note), [clip, note], marked, **QUIET)
-    undo.click(take_back, clip, marked, **QUIET)
+    relabel.click(correct, [clip, label, note], marked, **AT_ONCE)
+    leave_out.click(lambda clip, note: correct(clip, "", note), [clip, note], marked, **AT_ONCE)
+    undo.click(take_back, clip, marked, **AT_ONCE)
 
 
-def fill(rows: Callable[[], sounds.Rows]) -> list:
+def fill(rows: Lister, everywhere: bool = False) -> list:
     """A notice, the list, the labels to choose from, and how many corrections there are."""
     try:
-        found, labels = rows(), sounds.labels()
+        found, labels = rows(everywhere), sounds.labels()
         marks, said = _marks(), outcome()
     except PipelineError as error:
         return [notice(error), gr.skip(), gr.skip(), gr.skip()]
@@ -82,18 +94,18 @@ def _marks() -> str:
     return json.dumps({clip: each.label for clip, each in corrections.read().items()})
 
 
-def _selected(event: gr.EventData) -> list:
-    return select(event.clip, event.play)
+def _selected(everywhere: bool, event: gr.EventData) -> list:
+    return select(event.clip, event.play, everywhere)
 
 
-def select(clip: str, play: bool) -> list:
+def select(clip: str, play: bool, everywhere: bool = False) -> list:
     """A notice, then all that is shown of one clip.
 
     Args:
         play: whether it sounds at once; browsers allow that only after a key or a click.
     """
     try:
-        found = sounds.clip(clip)
+        found = sounds.clip(clip, everywhere)
         mark = corrections.read().get(clip)
     except PipelineError as error:
         return [notice(error), *[gr.skip()] * 8]
