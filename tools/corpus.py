@@ -39,7 +39,9 @@ def main() -> None:
         "picture", nargs="?", type=Path, default=PICTURE, help=f"a PNG file; default: {PICTURE}"
     )
     args = parser.parse_args()
-    data = params.load().data.model_copy(update={"corpus": args.corpus})
+    data = params.load().data
+    if Path(args.corpus).resolve() != Path(data.corpus).expanduser().resolve():
+        data = data.model_copy(update={"corpus": args.corpus, "corrections": None})
     with tempfile.TemporaryDirectory() as folder:
         corpus = survey(data, Path(folder) / "raw", links=True)
         print(description(corpus))

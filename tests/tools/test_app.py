@@ -16,6 +16,7 @@ from tests.support.samples import RATE, ROOT, tone
 from tests.tools.test_pictures import write_results
 from tests.tools.test_predict import write_export
 from tools import runs as runs_of_dvc
+from tools.app import __main__ as main
 from tools.app import classify, listing, page, runs, sounds
 from tools.app.look import LOOK
 
@@ -248,3 +249,39 @@ def test_a_missing_clip_is_named(finished):
         path.unlink()
     with pytest.raises(PipelineError, match=r"does not exist: type `dvc repro -f fetch_data`"):
         sounds.draw_clips("any", "any", 2)
+
+
+class Launched:
+    """Stands in for gradio's server, which a test does not open to a network."""
+
+    def __init__(self, link: str | None) -> None:
+        self.link = link
+
+    def launch(self, **options: object) -> tuple[None, str, str | None]:
+        return None, "http://127.0.0.1:7860/", self.link if options["share"] else None
+
+    def block_thread(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "who"),
+    [
+        ("", None),
+        ("--host localhost", None),
+        ("--host 0.0.0.0", "everyone on your network"),
+        ("--share", "anyone who has the link"),
+    ],
+)
+def test_opening_the_app_to_others_is_warned_of(options, who, monkeypatch, capsys):
+    monkeypatch.setattr(main.page, "build", lambda: Launched("https://x.gradio.live"))
+    monkeypatch.setattr(main.sounds, "warm_up", lambda: None)
+    monkeypatch.setattr("sys.argv", ["app", *options.split()])
+    main.main()
+    said = capsys.readouterr()
+    assert said.err.startswith(f"warning: {who} can play all clips, ") if who else not said.err
+    assert ("The app is at https://x.gradio.live" in said.out) == ("share" in options)
+    monkeypatch.setattr(main.page, "build", lambda: Launched(None))
+    if "share" in options:
+        with pytest.raises(PipelineError, match=r"gradio.live could not be reached"):
+            main.main()
