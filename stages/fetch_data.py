@@ -9,7 +9,7 @@ from pathlib import Path
 
 from genrepro.core import reuse
 from genrepro.core.files import atomic_output, write_json, write_text
-from genrepro.core.params import Params
+from genrepro.core.params import Params, uncorrected
 from genrepro.core.paths import CLIPS, DATA, FINGERPRINTS, RAW
 from genrepro.core.stage import log, record_speed
 from genrepro.corpus import gather
@@ -19,7 +19,7 @@ REPLACING = RAW.with_name(".raw.newer.part")  # there while RAW may be newer tha
 
 def main(params: Params) -> None:
     watched = (Path("corpora"), Path(params.data.corpus))
-    earlier = reuse.kept("fetch_data", params, clips=watched)
+    earlier = reuse.kept("fetch_data", uncorrected(params), clips=watched)
     with record_speed("fetch_data") as figures:
         if not REPLACING.exists():
             gather.refuse_foreign(RAW, CLIPS)

@@ -161,7 +161,7 @@ def import_(file: Path) -> None:
         )
     corrections.mark(found)
     out = sum(not each.label for each in found.values())
-    print(f"{corrections.place()}: {len(found) - out} clips relabelled, {out} left out.")
+    print(f"{corrections.place()}: labels corrected: {len(found) - out}, clips left out: {out}.")
     if undecided:
         print(f"Not imported, because annotators disagree: {', '.join(undecided)}")
     if found:

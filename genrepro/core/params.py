@@ -121,6 +121,12 @@ class Params(Section):
     export: Export
 
 
+def uncorrected(params: Params) -> Params:
+    """The same without data.corrections, which change no sound."""
+    data = params.data.model_copy(update={"corrections": None})
+    return params.model_copy(update={"data": data})
+
+
 def load(path: Path = paths.PARAMS) -> Params:
     """Read and check params.yaml.
 

@@ -56,25 +56,27 @@ class Corrections:
         clips = {item.clip for item in items}
         labels = {item.label for item in items}
         unknown = [clip for clip in self._table if clip not in clips]
-        if unknown and len(unknown) == len(self._table):
+        if items and unknown and len(unknown) == len(self._table):
             raise PipelineError(
                 f"data.corrections: {self._origin} lists none of the {len(items)} clips, e.g. "
                 f"{items[0].clip!r} (it lists e.g. {unknown[0]!r}): it belongs to another corpus; "
                 "give this one's, or null."
             )
         warnings = [
-            f"{self._origin} gives {count} clips the label {label!r}, which the corpus does not "
+            f"{self._origin} gives {_clips(count)} the label {label!r}, which the corpus does not "
             f"have{_hint(label, labels)}"
             for label, count in sorted(self._relabelled.items())
             if label not in labels
         ]
         if unknown:
-            warnings.append(
-                f"{self._origin} lists {len(unknown)} clips that are not in the corpus, "
-                f"e.g. {unknown[0]!r}"
-            )
+            absent = _clips(len(unknown))
+            warnings.append(f"{self._origin} lists {absent} not in the corpus, e.g. {unknown[0]!r}")
         counts = {"relabelled": self._relabelled.total(), "left_out": self._left_out}
         return counts | {"not_in_the_corpus": unknown}, warnings
+
+
+def _clips(count: int) -> str:
+    return f"{count} clip" + "s" * (count != 1)
 
 
 def _hint(label: str, labels: Iterable[str]) -> str:

@@ -91,8 +91,8 @@ def test_an_entry_for_a_clip_that_is_not_there_is_a_warning_and_a_new_label_too(
     found = corrected(pets, "clip,label\na1,dogs\nb9,cat\n")
     assert found.corrections == {"relabelled": 1, "left_out": 0, "not_in_the_corpus": ["b9"]}
     new, gone = found.warnings
-    assert "gives 1 clips the label 'dogs', which the corpus does not have (is it 'dog'?)" in new
-    assert gone.endswith("lists 1 clips that are not in the corpus, e.g. 'b9'")
+    assert "gives 1 clip the label 'dogs', which the corpus does not have (is it 'dog'?)" in new
+    assert gone.endswith("lists 1 clip not in the corpus, e.g. 'b9'")
 
 
 @pytest.mark.parametrize(

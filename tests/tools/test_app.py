@@ -132,7 +132,7 @@ def test_a_clip_is_corrected_left_out_and_put_back(finished):
     assert shown(notice) == "" and undo["interactive"]
     assert json.loads(listed["marks"]) == {"c10": "hum"}
     assert corpus.read_text() == "clip,label,note\nc10,hum,sounds like a hum\n"
-    assert "**1** labels corrected, **0** clips left out" in outcome
+    assert outcome.startswith("Labels corrected: **1**, clips left out: **0**")
     assert "type `dvc exp run -S data.corrections=corpora/demo/corrections.csv`" in outcome
     *_, label, note, undo = listing.select("c10", play=False)
     assert (label, note, undo["interactive"]) == ("hum", "sounds like a hum", True)

@@ -87,7 +87,9 @@ def test_choices_that_differ_from_the_labels_become_corrections(finished, capsys
         "clip,label,note\nc00,NA,earlier\nc02,hum,by ear\nc03,,by ear\nc06,NA,by ear\n"
     )
     said = capsys.readouterr().out
-    assert said.startswith("corpora/demo/corrections.csv: 2 clips relabelled, 1 left out.\n")
+    assert said.startswith(
+        "corpora/demo/corrections.csv: labels corrected: 2, clips left out: 1.\n"
+    )
     assert "annotators disagree: c05" in said
     assert "type: dvc exp run -S data.corrections=corpora/demo/corrections.csv" in said
 

@@ -21,8 +21,6 @@ from tools.app.look import PLAIN, QUIET, WAVE, notice, notice_box
 
 HERE = Path(__file__).parent
 AT_ONCE = QUIET | {"queue": False}  # one request instead of three
-
-
 Lister = Callable[[bool], sounds.Rows]  # with or without the predictions of experiments
 
 
@@ -36,7 +34,7 @@ def build(app: gr.Blocks, rows: Lister, show: str, sort: str) -> None:
     missing = notice_box()
     clip = gr.State()
     everywhere = gr.Checkbox(
-        label="Include the predictions of experiments: after a cross-validation, of all clips",
+        label="Include predictions from experiments (after a cross-validation, every clip has one)",
         container=False,
     )
     with gr.Row():
@@ -160,9 +158,10 @@ def outcome() -> str:
     """How many corrections there are, and what to type so that they count."""
     found = corrections.read()
     if not found:
-        return "No corrections yet. They go to a table; the sound files stay as they are."
+        return "No corrections yet. They are kept in a table; the sound files stay as they are."
     out = sum(not each.label for each in found.values())
     return (
-        f"`{corrections.place()}`: **{len(found) - out}** labels corrected, **{out}** clips left "
-        f"out ([list](/?show=marked)). To train with them, type `{corrections.command()}`."
+        f"Labels corrected: **{len(found) - out}**, clips left out: **{out}** "
+        f"([list](/?show=marked)), in `{corrections.place()}`. To train with that, type "
+        f"`{corrections.command()}`."
     )

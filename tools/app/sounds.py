@@ -24,7 +24,6 @@ from genrepro.core.paths import CLIPS, EXPORT, PREDICTIONS, RAW, SPLIT
 from tools import corrections, figures, results
 
 ANY = "any"
-SPLITS = ("train", "validation", "test")
 SHOWN_SECONDS = 60.0  # of a spectrogram: a longer one would show no detail
 LEAST = 1e-6  # a probability in data/predictions.csv has six digits
 
