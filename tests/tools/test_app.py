@@ -17,7 +17,7 @@ from tests.tools.test_pictures import write_results
 from tests.tools.test_predict import write_export
 from tools import runs as runs_of_dvc
 from tools.app import __main__ as main
-from tools.app import classify, listing, page, runs, sounds
+from tools.app import classify, corpus, listing, page, runs, sounds
 from tools.app.look import LOOK
 
 
@@ -53,12 +53,12 @@ def test_the_page_needs_no_network():
         assert f'"{name}"' in config
 
 
-def listed(rows: sounds.Rows) -> list[dict]:
+def listed(rows: corpus.Rows) -> list[dict]:
     return [dict(zip(rows.columns, row)) for row in rows.values]
 
 
 def test_all_clips_are_listed_with_prediction_and_loss(finished):
-    rows = listed(sounds.all_clips())
+    rows = listed(corpus.all_clips())
     assert [row["clip"] for row in rows] == [f"c{n:02d}" for n in range(12)]
     first, wrong = rows[0], rows[10]
     assert first == {
@@ -67,9 +67,9 @@ def test_all_clips_are_listed_with_prediction_and_loss(finished):
     }  # fmt: skip
     assert (wrong["label"], wrong["predicted"]) == ("NA", "hum")
     assert wrong["loss"] == pytest.approx(-math.log(0.1), abs=1e-4)
-    sounds.PREDICTIONS.unlink()  # before the first evaluation
-    assert {(row["predicted"], row["loss"]) for row in listed(sounds.all_clips())} == {("", None)}
-    json.dumps(sounds.all_clips().values, allow_nan=False)  # as the browser gets it
+    corpus.PREDICTIONS.unlink()  # before the first evaluation
+    assert {(row["predicted"], row["loss"]) for row in listed(corpus.all_clips())} == {("", None)}
+    json.dumps(corpus.all_clips().values, allow_nan=False)  # as the browser gets it
 
 
 def test_a_clip_has_player_spectrogram_and_probabilities(finished):
@@ -96,26 +96,26 @@ def test_a_clip_that_is_damaged_or_missing_is_named(finished):
 
 
 def test_the_mistakes_are_listed_with_the_highest_loss(finished):
-    rows = listed(sounds.mistakes())
+    rows = listed(corpus.mistakes())
     assert [(row["clip"], row["label"], row["predicted"]) for row in rows] == [
         ("c10", "NA", "hum"), ("c11", "007", "NA")
     ]  # fmt: skip
     table = sounds.results.predictions()
-    table.assign(predicted=table["label"]).to_csv(sounds.PREDICTIONS, index=False)
-    notice, *_ = listing.fill(sounds.mistakes)
+    table.assign(predicted=table["label"]).to_csv(corpus.PREDICTIONS, index=False)
+    notice, *_ = listing.fill(corpus.mistakes)
     assert shown(notice) == "The model predicted every test clip correctly."
 
 
 def test_after_a_cross_validation_every_clip_has_a_prediction(finished, monkeypatch):
     table = sounds.results.predictions()
-    table[6:].to_csv(sounds.PREDICTIONS, index=False)
+    table[6:].to_csv(corpus.PREDICTIONS, index=False)
     other = table[:7].assign(p_hum=0.0, p_NA=1.0)  # c06, a hum, is in both runs
     monkeypatch.setattr(runs_of_dvc, "experiments", lambda: ["fold-1"])
     monkeypatch.setattr(runs_of_dvc, "predictions", lambda name: other)
-    assert sum(row["predicted"] != "" for row in listed(sounds.all_clips())) == 6
-    rows = {row["clip"]: row for row in listed(sounds.all_clips(everywhere=True))}
+    assert sum(row["predicted"] != "" for row in listed(corpus.all_clips())) == 6
+    rows = {row["clip"]: row for row in listed(corpus.all_clips(everywhere=True))}
     assert all(row["predicted"] for row in rows.values())
-    assert rows["c00"]["loss"] == pytest.approx(-math.log(sounds.LEAST), abs=1e-3)
+    assert rows["c00"]["loss"] == pytest.approx(-math.log(corpus.LEAST), abs=1e-3)
     assert rows["c06"]["predicted"] == "NA"
     assert rows["c06"]["loss"] == pytest.approx(-math.log(0.4), abs=1e-4)
     _, _, caption, *_ = listing.select("c00", play=False, everywhere=True)
@@ -123,15 +123,15 @@ def test_after_a_cross_validation_every_clip_has_a_prediction(finished, monkeypa
 
 
 def test_a_clip_is_corrected_left_out_and_put_back(finished):
-    corpus = Path("corpora/demo/corrections.csv")
-    notice, listed, labels, outcome = listing.fill(sounds.all_clips)
+    table = Path("corpora/demo/corrections.csv")
+    notice, listed, labels, outcome = listing.fill(corpus.all_clips)
     assert shown(notice) == "" and labels["choices"] == ["007", "NA", "hum"]
     assert listed["marks"] == "{}" and outcome.startswith("No corrections yet.")
 
     notice, listed, undo, outcome = listing.correct("c10", "hum", " sounds like\na hum ")
     assert shown(notice) == "" and undo["interactive"]
     assert json.loads(listed["marks"]) == {"c10": "hum"}
-    assert corpus.read_text() == "clip,label,note\nc10,hum,sounds like a hum\n"
+    assert table.read_text() == "clip,label,note\nc10,hum,sounds like a hum\n"
     assert outcome.startswith("Labels corrected: **1**, clips left out: **0**")
     assert "type `dvc exp run -S data.corrections=corpora/demo/corrections.csv`" in outcome
     *_, label, note, undo = listing.select("c10", play=False)
@@ -139,19 +139,19 @@ def test_a_clip_is_corrected_left_out_and_put_back(finished):
 
     listing.correct("c11", "", "noise")
     text = Path("params.yaml").read_text()
-    Path("params.yaml").write_text(text.replace("corrections: null", f"corrections: {corpus}"))
+    Path("params.yaml").write_text(text.replace("corrections: null", f"corrections: {table}"))
     assert "type `dvc repro`" in listing.correct("c10", "007", "")[-1]
-    assert corpus.read_text() == "clip,label,note\nc10,007,\nc11,,noise\n"
+    assert table.read_text() == "clip,label,note\nc10,007,\nc11,,noise\n"
     notice, listed, undo, outcome = listing.take_back("c10")
-    assert corpus.read_text() == "clip,label,note\nc11,,noise\n" and not undo["interactive"]
+    assert table.read_text() == "clip,label,note\nc11,,noise\n" and not undo["interactive"]
 
-    table = pd.read_csv("data/clips.csv", dtype=str, keep_default_na=False)
-    table[table["clip"] != "c11"].to_csv("data/clips.csv", index=False)  # as after `dvc repro`
-    assert sounds.all_clips().values[-1][:3] == ["c11", "", "left out"]
+    clips = pd.read_csv("data/clips.csv", dtype=str, keep_default_na=False)
+    clips[clips["clip"] != "c11"].to_csv("data/clips.csv", index=False)  # as after `dvc repro`
+    assert corpus.all_clips().values[-1][:3] == ["c11", "", "left out"]
     _, _, caption, player, *_ = listing.select("c11", play=True)
     assert caption == "**c11** is not in the corpus: it is left out." and not player["visible"]
     listing.take_back("c11")
-    assert corpus.read_text() == "clip,label,note\n"
+    assert table.read_text() == "clip,label,note\n"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_corrections_that_cannot_be_read_are_kept_and_named(finished):
     table = Path("corpora/demo/corrections.csv")
     table.parent.mkdir(parents=True)
     table.write_text("clip;label\n")
-    for done in (listing.correct("c10", "hum", ""), listing.fill(sounds.all_clips)):
+    for done in (listing.correct("c10", "hum", ""), listing.fill(corpus.all_clips)):
         assert "needs the columns clip, label, note" in shown(done[0])
     assert table.read_text() == "clip;label\n"
 
@@ -203,10 +203,10 @@ def test_the_run_has_a_headline_and_a_table(finished):
 
 
 def test_without_a_run_each_tab_names_the_command_to_type(in_tmp):
-    assert "`dvc repro prepare`" in shown(listing.fill(sounds.all_clips)[0])
+    assert "`dvc repro prepare`" in shown(listing.fill(corpus.all_clips)[0])
     assert "type `dvc repro`." in shown(classify.classify("a.wav")[0])
     assert shown(classify.no_model()) == shown(classify.classify("a.wav")[0])
-    assert "`dvc repro evaluate`" in shown(listing.fill(sounds.mistakes)[0])
+    assert "`dvc repro evaluate`" in shown(listing.fill(corpus.mistakes)[0])
     notice, *figures = runs.runs(["curves", "confusion"])
     assert "`dvc repro train`" in shown(notice) and "`dvc repro evaluate`" in shown(notice)
     assert not any(figure["visible"] for figure in figures)

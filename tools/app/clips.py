@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gradio as gr
 
-from tools.app import listing, sounds
+from tools.app import corpus, listing
 
 
 def build(app: gr.Blocks) -> None:
-    listing.build(app, sounds.all_clips, show="all", sort="clip")
+    listing.build(app, corpus.all_clips, show="all", sort="clip")

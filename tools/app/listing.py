@@ -16,12 +16,12 @@ import gradio as gr
 from genrepro.core.errors import PipelineError
 from genrepro.corpus.corrections import Correction
 from tools import corrections
-from tools.app import sounds
+from tools.app import corpus
 from tools.app.look import PLAIN, QUIET, WAVE, notice, notice_box
 
 HERE = Path(__file__).parent
 AT_ONCE = QUIET | {"queue": False}  # one request instead of three
-Lister = Callable[[bool], sounds.Rows]  # with or without the predictions of experiments
+Lister = Callable[[bool], corpus.Rows]  # with or without the predictions of experiments
 
 
 def build(app: gr.Blocks, rows: Lister, show: str, sort: str) -> None:
@@ -80,7 +80,7 @@ def build(app: gr.Blocks, rows: Lister, show: str, sort: str) -> None:
 def fill(rows: Lister, everywhere: bool = False) -> list:
     """A notice, the list, the labels to choose from, and how many corrections there are."""
     try:
-        found, labels = rows(everywhere), sounds.labels()
+        found, labels = rows(everywhere), corpus.labels()
         marks, said = _marks(), outcome()
     except PipelineError as error:
         return [notice(error), gr.skip(), gr.skip(), gr.skip()]
@@ -103,7 +103,7 @@ def select(clip: str, play: bool, everywhere: bool = False) -> list:
         play: whether it sounds at once; browsers allow that only after a key or a click.
     """
     try:
-        found = sounds.clip(clip, everywhere)
+        found = corpus.clip(clip, everywhere)
         mark = corrections.read().get(clip)
     except PipelineError as error:
         return [notice(error), *[gr.skip()] * 8]
@@ -132,7 +132,7 @@ def correct(clip: str | None, label: str | None, note: str) -> list:
             raise PipelineError("Choose a clip first.")
         if label is None:
             raise PipelineError("Choose the right label first, or leave the clip out.")
-        if label == sounds.clip_label(clip):
+        if label == corpus.clip_label(clip):
             raise PipelineError(f"{clip} is labelled {label} already.")
         corrections.mark({clip: Correction(label, " ".join(note.split()))})
         return _after(undoable=True)

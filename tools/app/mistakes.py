@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from tools.app import listing, sounds
+from tools.app import corpus, listing
 
 ABOUT = """\
 The test clips that the model predicted wrongly, the highest loss first: there the model is most
@@ -14,4 +14,4 @@ flatters that model, so compare models on the same corrected clips."""
 
 def build(app: gr.Blocks) -> None:
     gr.Markdown(ABOUT)
-    listing.build(app, sounds.mistakes, show="all", sort="loss")
+    listing.build(app, corpus.mistakes, show="all", sort="loss")
