@@ -46,7 +46,7 @@ def mark(more: Mapping[str, Correction]) -> None:
         PipelineError: as `read`.
     """
     with _lock:
-        _write(read() | more)
+        _write({**read(), **more})
 
 
 def undo(clip: str) -> None:
