@@ -186,7 +186,7 @@ class Browser:
         metrics = self.send("Performance.getMetrics")["metrics"]
         return next(each["value"] for each in metrics if each["name"] == "TaskDuration")
 
-    def settle(self, quiet: float = 1.0, most: float = 60.0) -> None:
+    def settle(self, quiet: float = 1.0, most: float = 120.0) -> None:
         """Wait until nothing has been loading for some seconds, and note the page's errors."""
         until = time.monotonic() + most
         while time.monotonic() < until:
