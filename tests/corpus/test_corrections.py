@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from genrepro.core import reuse
 from genrepro.core.errors import PipelineError
-from genrepro.core.params import Data
+from genrepro.core.params import Data, Params, uncorrected
 from genrepro.corpus import gather
 from genrepro.corpus.corrections import Correction, read_table
-from tests.support.samples import RATE
+from tests.support.samples import RATE, ROOT
 
 LABELS = {"a1": "cat", "a2": "cat", "b1": "dog", "b2": "dog"}
 
@@ -124,3 +125,12 @@ def test_notes_are_read(in_tmp):
         "a1": Correction("", "two animals"),
         "b1": Correction("cat"),
     }
+
+
+def test_what_is_known_of_the_sounds_outlives_a_correction(in_tmp, params_yaml):
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
+    plain = Params.model_validate(params_yaml)
+    data = params_yaml["data"] | {"corrections": "corpora/corrections.csv"}
+    given = Params.model_validate(params_yaml | {"data": data})
+    first, second = (reuse.kept("fetch_data", uncorrected(each), ()) for each in (plain, given))
+    assert first == second != reuse.kept("fetch_data", given, ())
