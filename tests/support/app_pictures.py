@@ -19,7 +19,7 @@ from tests.support.browser import CHROMIUM, Browser
 from tools import pictures
 
 PAGES = {"app-clips": "", "app-map": "map", "app-mistakes": "mistakes"}  # file -> address
-SECONDS = 10  # for a page to fetch and draw what it shows
+QUIET, LONGEST = 8, 120  # seconds: a page is ready when it has not changed for so long
 
 
 def main() -> None:
@@ -30,13 +30,23 @@ def main() -> None:
     with running_app() as address, Browser(1280, 900) as browser:
         for name, page in PAGES.items():
             browser.open(f"{address}{page}", "document.querySelector('h1')")
-            browser.settle(SECONDS)
+            wait_until_quiet(browser)
             path = pictures.DEFAULT / f"{name}.png"
             with atomic_output(path) as draft:
                 browser.picture(draft)
                 with Image.open(draft) as picture:
                     picture.save(draft, "PNG", optimize=True, pnginfo=about)
             print(path)
+
+
+def wait_until_quiet(browser: Browser) -> None:
+    page, quiet = None, 0
+    for _ in range(LONGEST):
+        browser.settle(1)
+        before, page = page, browser.js("document.body.innerHTML")
+        quiet = quiet + 1 if page == before else 0
+        if quiet == QUIET:
+            return
 
 
 @contextmanager
