@@ -214,10 +214,10 @@ def _outcome(trainer: Trainer, keep: str) -> Outcome:
     history = trainer.state.log_history
     epochs = [logs for logs in history if "eval_selection" in logs]
     losses = {round(logs["epoch"]): logs["loss"] for logs in history if "loss" in logs}
-    steps = {round(logs["epoch"]): logs for logs in epochs}
     curve = [
-        (at, losses[at], logs["eval_loss"], logs["eval_accuracy"]) for at, logs in steps.items()
+        (at, losses[at], logs["eval_loss"], logs["eval_accuracy"])
+        for at, logs in ((round(logs["epoch"]), logs) for logs in epochs)
     ]
     kept = epochs[-1] if keep == "last" else max(epochs, key=lambda logs: logs["eval_selection"])
-    figures = (kept[f"eval_{name}"] for name in ("accuracy", "macro_f1", "loss"))
-    return Outcome("epoch", round(kept["epoch"]), *figures, curve)
+    figures = {name: kept[f"eval_{name}"] for name in ("accuracy", "macro_f1", "loss")}
+    return Outcome("epoch", round(kept["epoch"]), **figures, curve=curve)
