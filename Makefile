@@ -21,6 +21,8 @@ $(VENV)/installed: requirements.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "uv==0.13.9"
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes --compile-bytecode -r requirements.txt
+	@mkdir -p .dvc/tmp  # the scripts for the page of plots, which DVC would load from the network
+	$(VENV)/bin/python -c "import vl_convert; print('(() => {', vl_convert.javascript_bundle(), '})()')" > .dvc/tmp/vega.js
 	touch $@
 
 repro: install ## run the pipeline: only what has changed since last time
@@ -48,8 +50,9 @@ torture: install ## kill every stage at random moments, at least 70 times: half 
 app: install ## browse and correct the clips, review the mistakes, classify sounds: in a browser, on this machine only
 	python -m tools.app
 
-pictures: install ## draw the current run as PNG files in docs/pictures
+pictures: install ## draw the current run, and the app (with Chromium), as PNG files in docs/pictures
 	python -m tools.pictures
+	python -m tests.support.app_pictures
 
 format: install ## fix the style
 	ruff check --fix . && ruff format .

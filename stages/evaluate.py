@@ -10,7 +10,7 @@ from scipy.special import softmax
 from transformers import PreTrainedModel
 
 from genrepro.core.files import atomic_output, write_json
-from genrepro.core.params import Params
+from genrepro.core.params import Evaluate, Params
 from genrepro.core.paths import CLIPS, ENCODED, FINETUNED, LABELS, PLOTS, PREDICTIONS, SPLIT, TEST
 from genrepro.core.stage import log, record_speed
 from genrepro.encoding.parts import Part, is_unequal, read_parts
@@ -41,7 +41,7 @@ def main(params: Params) -> None:
         result["temperature"] = temperature
         result["calibration_error_after_temperature"] = scoring.calibration_error(calibrated)
         figures["clips"] = len(frame)
-        _write(frame, calibrated, result, params.evaluate.mistakes)
+        _write(frame, calibrated, result, params.evaluate)
     interval = result["accuracy_interval"]
     log(
         f"test accuracy {result['accuracy']:.3f}, {level:.0%} interval {interval['low']:.3f} to "
@@ -81,9 +81,10 @@ def predictions(part: Part, logits: np.ndarray, labels: list[str]) -> pd.DataFra
     return pd.DataFrame(described | columns)
 
 
-def _write(frame: pd.DataFrame, calibrated: pd.DataFrame, result: dict, mistakes: int) -> None:
+def _write(frame: pd.DataFrame, calibrated: pd.DataFrame, result: dict, params: Evaluate) -> None:
+    level = params.confidence
     reliability = pd.concat(
-        pd.DataFrame(scoring.reliability(each)).assign(probabilities=name)
+        pd.DataFrame(scoring.reliability(each, level)).assign(probabilities=name)
         for name, each in (("as trained", frame), ("after temperature", calibrated))
     )
     recall = pd.DataFrame(
@@ -99,11 +100,13 @@ def _write(frame: pd.DataFrame, calibrated: pd.DataFrame, result: dict, mistakes
         frame.to_csv(draft, index=False, lineterminator="\n")
     with atomic_output(PLOTS) as folder:
         folder.mkdir()
+        accuracy = {"accuracy": result["accuracy"], **result["accuracy_interval"]}
         tables = {
+            "accuracy": pd.DataFrame([accuracy | {"clips": len(frame), "confidence": level}]),
             "confusion": frame[["label", "predicted"]],
             "reliability": reliability,
             "recall": recall,
-            "mistakes": scoring.mistakes(frame, mistakes),
+            "mistakes": scoring.mistakes(frame, params.mistakes),
         }
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")

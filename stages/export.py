@@ -61,9 +61,7 @@ def read_facts() -> card.Facts:
         labels=_read(paths.LABELS),
         source=_read(paths.SOURCE),
         extractor=_read(paths.FINETUNED / "preprocessor_config.json"),
-        curves=list(
-            zip(_curve("train/loss"), _curve("validation/loss"), _curve("validation/accuracy"))
-        ),
+        curves=_curves(),
     )
 
 
@@ -71,11 +69,11 @@ def _read(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _curve(name: str) -> list[float]:
-    """One of DVCLive's curves, epoch by epoch."""
-    path = paths.CURVES / f"{name}.tsv"
-    with path.open(encoding="utf-8", newline="") as file:
-        return [float(row[path.stem]) for row in csv.DictReader(file, delimiter="\t")]
+def _curves() -> list[dict[str, float]]:
+    """What was tried: value (the epoch or penalty), training_loss, validation_loss, accuracy."""
+    with paths.CURVES.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{key: float(row[key]) for key in row if key != "by"} for row in rows]
 
 
 def _test_segments() -> list[np.ndarray]:

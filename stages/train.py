@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from dvclive import Live
@@ -51,6 +53,8 @@ def main(params: Params) -> None:
                 outcome = fine_tune.fine_tune(
                     model, segments, params.train, rate, params.seed, checkpoints, live
                 )
+            if live is not None:
+                _write_curves(outcome, Path(live.dir) / paths.CURVES.name)
         if processes.rank():
             return
         with atomic_output(paths.FINETUNED) as draft:
@@ -86,6 +90,16 @@ def _curves() -> Iterator[Live | None]:
         Live(str(draft), dvcyaml=None, save_dvc_exp=False) as live,
     ):
         yield live
+
+
+def _write_curves(outcome: fine_tune.Outcome, path: Path) -> None:
+    """One row per epoch, or per penalty of a probe, in the same columns: DVC plots both alike."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["by", "value", "training_loss", "validation_loss", "accuracy", "kept"])
+        for value, *figures in outcome.curve:
+            kept = int(value == outcome.kept)
+            rows.writerow([outcome.by, f"{value:g}", *(f"{each:.6g}" for each in figures), kept])
 
 
 def _where(device: object, precision: object) -> str:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 from matplotlib import rcParams
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -49,6 +48,7 @@ STYLE = {
     "lines.markersize": 5,
 }
 COLUMNS = 900  # of a spectrogram: more than a page shows
+BINS = 15  # of confidence, as in metrics/plots/reliability.csv
 BANDS = 200  # of a spectrogram, from 60 Hz up
 
 
@@ -60,34 +60,38 @@ def use_style() -> None:
     rcParams.update(STYLE)
 
 
-def save(figure: Figure, path: Path | BinaryIO) -> None:
-    """Write a PNG without date and version."""
-    figure.savefig(path, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+def save(figure: Figure, path: Path | BinaryIO, about: dict[str, str] | None = None) -> None:
+    """Write a PNG without date and version; `about` goes into its metadata."""
+    metadata = {"Software": None} | (about or {})
+    figure.savefig(path, format="png", dpi=DOTS_PER_INCH, metadata=metadata)
 
 
-def curves(frame: pd.DataFrame, kept_epoch: int | None = None) -> Figure:
-    """Losses, and validation accuracy, by epoch.
+def curves(frame: pd.DataFrame) -> Figure:
+    """Losses, and validation accuracy, by epoch or by a probe's penalty; what was kept is marked.
 
     Args:
         frame: as results.curves().
-        kept_epoch: the epoch whose weights were kept; marked if given.
     """
     figure = Figure(figsize=(8.4, 3.2), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
-    loss.plot("epoch", "train_loss", "o-", data=frame, color=GREY, label="training")
-    loss.plot("epoch", "validation_loss", "o-", data=frame, color=BLUE, label="validation")
-    loss.set(title="Loss", xlabel="epoch", ylim=(0, None))
+    loss.plot("value", "training_loss", "o-", data=frame, color=GREY, label="training")
+    loss.plot("value", "validation_loss", "o-", data=frame, color=BLUE, label="validation")
+    loss.set(title="Loss", ylim=(0, None))
     loss.legend()
-    accuracy.plot("epoch", "accuracy", "o-", data=frame, color=BLUE)
-    accuracy.set(title="Validation accuracy", xlabel="epoch", ylim=(0, 1.02))
+    accuracy.plot("value", "accuracy", "o-", data=frame, color=BLUE)
+    accuracy.set(title="Validation accuracy", ylim=(0, 1.02))
+    by = frame["by"].iloc[0]
     for axes in (loss, accuracy):
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    kept = frame[frame["epoch"] == kept_epoch]
-    if len(kept):
-        at = kept.iloc[0]
-        accuracy.plot(at["epoch"], at["accuracy"], "o", color=ORANGE, markersize=9)
-        note = f"kept: epoch {kept_epoch}, {at['accuracy']:.3f}"
-        accuracy.text(0.98, 0.05, note, color=ORANGE, ha="right", transform=accuracy.transAxes)
+        axes.set_xlabel("L2 penalty" if by == "penalty" else by)
+        if by == "penalty":
+            axes.set_xscale("log")
+        else:
+            axes.xaxis.get_major_locator().set_params(integer=True)
+    kept = frame[frame["kept"] == 1].iloc[0]
+    for axes, column in ((loss, "validation_loss"), (accuracy, "accuracy")):
+        axes.plot(kept["value"], kept[column], "o", color=ORANGE, markersize=9)
+    note = f"kept: {by} {kept['value']:.3g}, {kept['accuracy']:.3f}"
+    accuracy.text(0.98, 0.05, note, color=ORANGE, ha="right", transform=accuracy.transAxes)
     return figure
 
 
@@ -152,32 +156,32 @@ def _white_gaps(axes: Axes, count: int) -> None:
 
 
 def reliability(frame: pd.DataFrame) -> Figure:
-    """Accuracy by the model's confidence; a dot's area shows its number of clips.
+    """Accuracy by the model's confidence, with intervals; below, the clips of each bin.
 
     Args:
         frame: as results.reliability().
     """
-    figure = Figure(figsize=(4.8, 4.6), layout="constrained")
+    figure = Figure(figsize=(4.8, 5.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 4)))
-    largest = max(1, frame["clips"].max())
-    for name, colour in (("as trained", BLUE), ("after temperature", ORANGE)):
-        rows = frame[frame["probabilities"] == name].sort_values("confidence")
-        sizes = 30 + 320 * rows["clips"] / largest
-        axes.scatter(
-            rows["confidence"], rows["accuracy"], s=sizes, color=colour, alpha=0.7, label=name
-        )
+    for name, colour, line in (("as trained", BLUE, -0.06), ("after temperature", ORANGE, -0.12)):
+        rows = frame[frame["probabilities"] == name]
+        axes.vlines(rows["confidence"], rows["low"], rows["high"], colour, linewidth=3, alpha=0.3)
+        axes.plot(rows["confidence"], rows["accuracy"], "o", color=colour, label=name)
+        for confidence, clips in zip(rows["confidence"], rows["clips"]):
+            middle = (np.ceil(confidence * BINS) - 0.5) / BINS
+            axes.text(middle, line, clips, color=colour, ha="center", va="center", fontsize=7)
+    axes.text(0, -0.09, "clips", color=GREY, va="center", fontsize=8)
     axes.set(
         title="Reliability on the test clips",
         xlabel="confidence",
-        ylabel="accuracy",
-        xlim=(0, 1.05),
-        ylim=(-0.03, 1.07),
+        ylabel="share of correct predictions",
+        xlim=(0, 1.02),
+        ylim=(-0.17, 1.03),
+        yticks=np.linspace(0, 1, 6),
         aspect="equal",
     )
-    legend = axes.legend(loc="upper left")
-    for handle in legend.legend_handles:
-        cast(PathCollection, handle).set_sizes([50])
+    axes.legend(loc="upper left")
     return figure
 
 

@@ -1,10 +1,11 @@
 """Draw the current run's results as PNG files, for a README or a pull request.
 
-Writes curves.png, confusion.png, reliability.png and recall.png. For example:
-python -m tools.pictures docs/pictures
+Writes curves.png, confusion.png, reliability.png and recall.png; each names the figures that it
+shows by a hash in its metadata. For example: python -m tools.pictures docs/pictures
 """
 
 import argparse
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from matplotlib.figure import Figure
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.files import atomic_output
+from genrepro.core.paths import CURVES, LABELS, PREDICTIONS, RELIABILITY, TEST
 from genrepro.core.stage import log, run
 from tools import figures, results
 
 DEFAULT = Path("docs/pictures")
+SHOWN = (CURVES, LABELS, PREDICTIONS, RELIABILITY, TEST)
+KEY = "Figures"  # of the hash in a PNG's metadata
 
 
 def main() -> None:
@@ -46,14 +50,23 @@ def draw(folder: Path) -> list[Path]:
     """
     figures.use_style()
     drawn = {folder / f"{name}.png": figure() for name, figure in FIGURES.items()}
+    shown = shown_figures()
     for path, figure in drawn.items():
         with atomic_output(path) as draft:
-            figures.save(figure, draft)
+            figures.save(figure, draft, {KEY: shown})
     return list(drawn)
 
 
+def shown_figures() -> str:
+    """A hash of the results that the pictures show; a test compares it with each picture's."""
+    found = hashlib.sha256()
+    for path in filter(Path.exists, SHOWN):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
 def curves() -> Figure:
-    return figures.curves(results.curves(), results.validation().get("epoch"))  # a probe has none
+    return figures.curves(results.curves())
 
 
 def confusion() -> Figure:

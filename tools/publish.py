@@ -29,7 +29,7 @@ from huggingface_hub import (
 from huggingface_hub.utils import validate_repo_id
 
 from genrepro.core.errors import PipelineError
-from genrepro.core.paths import CURVES, DATA, EXPORT, METRICS, PREDICTIONS, TEST
+from genrepro.core.paths import DATA, EXPORT, LIVE_CURVES, METRICS, PREDICTIONS, TEST
 from genrepro.core.stage import log, run
 from genrepro.hub.client import TOKENS, endpoint, explained
 from tools.baseline import git
@@ -49,7 +49,7 @@ SENT = (  # folder, pattern in it, folder in the repository; nothing else is sen
     (METRICS, "plots/recall.csv", "metrics"),
     (METRICS, "plots/confusion.csv", "metrics"),
     (METRICS, "plots/reliability.csv", "metrics"),
-    (CURVES, "**/*.tsv", "curves"),
+    (LIVE_CURVES, "**/*.tsv", "curves"),
 )
 KEPT = ".gitattributes"  # the Hub's own
 

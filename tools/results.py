@@ -54,23 +54,15 @@ def probabilities(row: pd.Series) -> dict[str, float]:
 
 
 def curves() -> pd.DataFrame:
-    """The learning curves, one row per epoch: epoch, train_loss, validation_loss, accuracy."""
-    columns = {}
-    for split, name, column in (
-        ("train", "loss", "train_loss"),
-        ("validation", "loss", "validation_loss"),
-        ("validation", "accuracy", "accuracy"),
-    ):
-        path = CURVES / split / f"{name}.tsv"
-        table = _table(path, "\t")
-        if not {"step", name} <= set(table):
-            raise _unreadable(path, "a column is missing")
-        columns[column] = table.set_index("step")[name]
-    return pd.DataFrame(columns).rename_axis("epoch").reset_index()
+    """What training tried, one row per epoch, or per L2 penalty of a probe.
+
+    by ("epoch" or "penalty"), value, training_loss, validation_loss, accuracy, kept (1 or 0).
+    """
+    return _table(CURVES)
 
 
 def reliability() -> pd.DataFrame:
-    """confidence, accuracy, clips, probabilities ("as trained" or "after temperature")."""
+    """confidence, accuracy, low, high, clips, probabilities ("as trained", "after temperature")."""
     return _table(RELIABILITY)
 
 
@@ -91,12 +83,11 @@ def corpus() -> dict:
     return _json(DATA)
 
 
-def _table(path: Path, separator: str = ",") -> pd.DataFrame:
+def _table(path: Path) -> pd.DataFrame:
     """Read labels and names as text, even if they look like numbers or like "NA"."""
     try:
         return pd.read_csv(
             path,
-            sep=separator,
             dtype=dict.fromkeys(_TEXT, str),
             keep_default_na=False,
             na_values={"seconds": [""]},

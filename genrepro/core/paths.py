@@ -23,7 +23,8 @@ ENCODED = Path("data/encoded")
 # train
 FINETUNED = Path("models/finetuned")
 TRAINING = Path("metrics/train")  # DVCLive's folder
-CURVES = TRAINING / "plots/metrics"
+LIVE_CURVES = TRAINING / "plots/metrics"
+CURVES = TRAINING / "curves.csv"
 VALIDATION = Path("metrics/validation.json")
 # evaluate
 PREDICTIONS = Path("data/predictions.csv")

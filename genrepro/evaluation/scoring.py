@@ -75,16 +75,24 @@ def calibration_error(frame: pd.DataFrame) -> float | None:
     return _rounded(np.abs(gaps).sum() / len(frame))
 
 
-def reliability(frame: pd.DataFrame) -> list[dict[str, float | None]]:
-    """Rows for a plot of accuracy against confidence, one per bin that has clips."""
+def reliability(frame: pd.DataFrame, confidence: float) -> list[dict[str, float | None]]:
+    """Rows for a plot of accuracy against confidence, one per bin that has clips.
+
+    Each has the means of its clips, how many they are, and Wilson's interval of the accuracy.
+
+    Args:
+        frame: the predictions.
+        confidence: level of the intervals.
+    """
     confidences, correct, bins = _confidences(frame)
     return [
         {
-            "confidence": _rounded(confidences[bins == b].mean()),
-            "accuracy": _rounded(correct[bins == b].mean()),
-            "clips": int((bins == b).sum()),
+            "confidence": _rounded(confidences[inside].mean()),
+            "accuracy": _rounded(correct[inside].mean()),
+            **wilson(int(correct[inside].sum()), int(inside.sum()), confidence),
+            "clips": int(inside.sum()),
         }
-        for b in np.unique(bins)
+        for inside in (bins == b for b in np.unique(bins))
     ]
 
 

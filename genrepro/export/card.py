@@ -43,7 +43,7 @@ class Facts:
     labels: dict
     source: dict
     extractor: dict
-    curves: list[tuple[float, float, float]]  # training loss, validation loss, accuracy by epoch
+    curves: list[dict[str, float]]  # value, training_loss, validation_loss, accuracy of each tried
 
 
 def text(params: Params, facts: Facts) -> str:

@@ -36,13 +36,18 @@ from genrepro.training.trainer import ClipTrainer
 
 @dataclass(frozen=True)
 class Outcome:
-    """What validation chose, the epoch or a probe's penalty, and its figures there."""
+    """What validation chose, the epoch or a probe's penalty, and its figures there.
+
+    Attributes:
+        curve: (epoch or penalty, training loss, validation loss, accuracy), of all that were tried.
+    """
 
     by: Literal["epoch", "penalty"]
     kept: float
     accuracy: float
     macro_f1: float
     loss: float
+    curve: list[tuple[float, float, float, float]]
 
 
 def fine_tune(
@@ -206,7 +211,13 @@ def _complete_checkpoints(folder: Path) -> Iterator[Path]:
 
 
 def _outcome(trainer: Trainer, keep: str) -> Outcome:
-    epochs = [logs for logs in trainer.state.log_history if "eval_selection" in logs]
+    history = trainer.state.log_history
+    epochs = [logs for logs in history if "eval_selection" in logs]
+    losses = {round(logs["epoch"]): logs["loss"] for logs in history if "loss" in logs}
+    curve = [
+        (at, losses[at], logs["eval_loss"], logs["eval_accuracy"])
+        for at, logs in ((round(logs["epoch"]), logs) for logs in epochs)
+    ]
     kept = epochs[-1] if keep == "last" else max(epochs, key=lambda logs: logs["eval_selection"])
-    figures = (kept[f"eval_{name}"] for name in ("accuracy", "macro_f1", "loss"))
-    return Outcome("epoch", round(kept["epoch"]), *figures)
+    figures = {name: kept[f"eval_{name}"] for name in ("accuracy", "macro_f1", "loss")}
+    return Outcome("epoch", round(kept["epoch"]), **figures, curve=curve)

@@ -68,7 +68,16 @@ def fit(
     head.set(found.weight, found.bias)
     if live is not None:
         _log(live, found)
-    return Outcome("penalty", found.penalty, **found.figures["validation"])
+    curve = [
+        (
+            each.penalty,
+            each.figures["train"]["loss"],
+            each.figures["validation"]["loss"],
+            each.figures["validation"]["accuracy"],
+        )
+        for each in tried
+    ]
+    return Outcome("penalty", found.penalty, **found.figures["validation"], curve=curve)
 
 
 class Head:

@@ -75,8 +75,11 @@ def test_the_interval_of_the_course_accuracy():
 
 def test_the_calibration_error_matches_the_reliability_rows():
     table = frame(400, sharpness=2)
-    rows = pd.DataFrame(reliability(table))
+    rows = pd.DataFrame(reliability(table, 0.95))
     assert rows["clips"].sum() == 400
+    for row in rows.to_dict("records"):
+        found = wilson(round(row["accuracy"] * row["clips"]), row["clips"], 0.95)
+        assert {end: row[end] for end in ("low", "high")} == found
     gaps = (rows["confidence"] - rows["accuracy"]).abs() * rows["clips"] / 400
     assert figures(table)["calibration_error"] == pytest.approx(gaps.sum(), abs=1e-5)
     assert calibration_error(table) == figures(table)["calibration_error"]

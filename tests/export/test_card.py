@@ -96,7 +96,10 @@ FACTS = {
     },
 }
 PARAMS = load(ROOT / "params.yaml")
-CURVES = [(2.1, 1.9, 0.4), (1.7, 1.2, 0.8)]
+CURVES = [
+    {"value": 1, "training_loss": 2.1, "validation_loss": 1.9, "accuracy": 0.4},
+    {"value": 2, "training_loss": 1.7, "validation_loss": 1.2, "accuracy": 0.8},
+]
 
 
 @pytest.fixture
@@ -178,6 +181,20 @@ def test_the_licence_is_one_of_the_hubs_where_the_corpus_alone_decides(
         facts["source"]["weights"] = weights
 
     assert render(licensed).data.license == identifier
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        ("accuracy", "the one with the best validation accuracy (ties go to the lower loss)."),
+        ("macro_f1", "the one with the best validation macro F1 (ties go to the lower loss)."),
+        ("loss", "the one with the lowest validation loss."),
+    ],
+)
+def test_the_figure_that_chose_the_epoch_is_named(render, figure, words):
+    train = PARAMS.train.model_copy(update={"select_by": figure})
+    text = render(params=PARAMS.model_copy(update={"train": train})).text
+    assert f"Epoch 2 was kept: {words}" in text
 
 
 def test_auto_is_reported_as_what_it_was(render):
@@ -292,7 +309,11 @@ def test_a_probe_reports_its_penalty_instead_of_epochs_and_rates(render):
         chosen["penalty"] = 31.622776601683793
 
     train = PARAMS.train.model_copy(update={"probe": True, "freeze": "backbone", "layers": 1})
-    text = render(probed, PARAMS.model_copy(update={"train": train}), CURVES[:1]).text
-    assert table(text, "Training") == {"31.6228": ["2.1000", "1.9000", "0.4000"]}
+    tried = [CURVES[0] | {"value": 100}, CURVES[1] | {"value": 31.6228}]
+    text = render(probed, PARAMS.model_copy(update={"train": train}), tried).text
+    assert table(text, "Training") == {
+        "100": ["2.1000", "1.9000", "0.4000"],
+        "31.6228": ["1.7000", "1.2000", "0.8000"],
+    }
     assert "The L2 penalty was chosen on" in text and "- layers: 1" in text
     assert "learning_rate" not in text and "Epoch" not in text

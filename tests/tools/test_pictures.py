@@ -1,13 +1,17 @@
 """Pictures of a run: the same bytes each time, and none without results."""
 
+import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 import yaml
-from dvc_render.vega import VegaRenderer
+from dvc.render.match import match_defs_renderers
+from PIL import Image
 
 from genrepro.core.errors import PipelineError
 from tests.support.samples import ROOT
@@ -31,17 +35,25 @@ def write_results(folder):
         "data/split.csv": {"clip": clips[:11], "label": true[:11], "split": "test"},
         "data/predictions.csv": facts | {"group": "band", "predicted": predicted} | p,
         "metrics/plots/reliability.csv": {
-            "confidence": [0.4, 0.9, 0.8], "accuracy": [0.5, 0.9, 0.8], "clips": [2, 10, 12],
+            "confidence": [0.4, 0.9, 0.8], "accuracy": [0.5, 0.9, 0.8],
+            "low": [0.1, 0.6, 0.5], "high": [0.9, 1, 0.95], "clips": [2, 10, 12],
             "probabilities": ["as trained", "as trained", "after temperature"],
         },
+        "metrics/train/curves.csv": {
+            "by": "epoch", "value": [1, 2, 3], "training_loss": rng.random(3),
+            "validation_loss": rng.random(3), "accuracy": [0.5, 0.9, 0.8], "kept": [0, 1, 0],
+        },
+        "metrics/plots/accuracy.csv": {
+            "accuracy": [0.833333], "low": [0.5], "high": [0.95], "clips": [12], "confidence": 0.95,
+        },
+        "metrics/plots/confusion.csv": {"label": true, "predicted": predicted},
+        "metrics/plots/recall.csv": {
+            "label": LABELS, "recall": [0.75, 1, 1], "low": 0.5, "high": 0.95, "clips": 4,
+        },
     }  # fmt: skip
-    for part, name in (("train", "loss"), ("validation", "loss"), ("validation", "accuracy")):
-        values = rng.random(3)
-        tables[f"metrics/train/plots/metrics/{part}/{name}.tsv"] = {"step": [1, 2, 3], name: values}
     for name, table in tables.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        separator = "\t" if name.endswith("tsv") else ","
-        pd.DataFrame(table).to_csv(folder / name, index=False, sep=separator)
+        pd.DataFrame(table).to_csv(folder / name, index=False)
     interval = {"low": 0.5, "high": 0.95}
     names = ("accuracy", "macro_f1", "loss")
     test = {
@@ -115,22 +127,69 @@ def test_a_tone_has_its_power_at_its_frequency():
     assert bands[power.mean(axis=1).argmax()] == pytest.approx(1000, rel=0.03)
 
 
+PENALTIES = {
+    "by": "penalty", "value": [100, 31.6228, 10], "training_loss": [0.5, 0.3, 0.1],
+    "validation_loss": [0.6, 0.5, 0.7], "accuracy": [0.7, 0.8, 0.7], "kept": [0, 1, 0],
+}  # fmt: skip
+
+
+def test_a_probe_is_drawn_over_its_penalties():
+    axes = figures.curves(pd.DataFrame(PENALTIES)).axes
+    assert {each.get_xlabel() for each in axes} == {"L2 penalty"}
+    assert {each.get_xscale() for each in axes} == {"log"}
+    assert [text.get_text() for text in axes[1].texts] == ["kept: penalty 31.6, 0.800"]
+
+
+DOCS = sorted((ROOT / "docs/pictures").glob("*.png"))
+
+
+@pytest.mark.parametrize("path", DOCS, ids=[path.stem for path in DOCS])
+def test_the_pictures_in_the_docs_are_of_the_run_in_metrics(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with Image.open(path) as picture:
+        shown = picture.info.get(tool.KEY)
+    assert shown == tool.shown_figures(), (
+        f"{path.name} is not of the run in metrics/: type `make pictures`, and commit it"
+    )
+
+
 PLOTS = [
     next(iter(each.items())) for each in yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
 ]
 
 
+def filled(title: str, plot: dict, runs: dict[str, Path]) -> dict:
+    """What `dvc plots diff` writes into its page for one plot of some runs' folders."""
+    source = {path: {"data": {}} for path in plot["y"]}
+    data = {}
+    for name, folder in runs.items():
+        sources = {path: {"data": list(csv.DictReader((folder / path).open()))} for path in source}
+        definition = {"dvc.yaml": {"data": {title: plot}}}
+        data[name] = {"definitions": {"data": definition}, "sources": {"data": sources}}
+    (found,) = match_defs_renderers(data, templates_dir=ROOT / ".dvc/plots")
+    assert not found.source_errors and not found.definition_errors
+    return found.renderer.get_filled_template()
+
+
 @pytest.mark.parametrize(("title", "plot"), PLOTS, ids=[title for title, _ in PLOTS])
-def test_dvc_fills_each_template(title, plot, in_tmp):
-    write_results(in_tmp)
-    labels = {"label": "hum", "predicted": "NA", "recall": 0.5, "low": 0.1, "high": 0.9, "clips": 4}
-    for path, column in plot["y"].items():
-        rows = [labels]
-        if Path(path).exists():
-            rows = pd.read_csv(path, sep=None, engine="python").to_dict("records")
-        rows = [row | {"rev": rev} for rev in ("one", "two") for row in rows]
-        axes = {"x": plot["x"], "y": column, "title": title, "template": plot["template"]}
-        filled = VegaRenderer(rows, title, template_dir=ROOT / ".dvc/plots", **axes)
-        text = json.dumps(filled.get_filled_template())
-        assert "<DVC_METRIC" not in text and title in text
-        assert {"one", "two"} <= {row["rev"] for row in json.loads(text)["data"]["values"]}
+def test_dvc_fills_each_template_and_vega_draws_it_in_plain_words(title, plot, tmp_path):
+    write_results(tmp_path / "one")
+    write_results(tmp_path / "two")
+    pd.DataFrame(PENALTIES).to_csv(tmp_path / "two/metrics/train/curves.csv", index=False)
+    for names in (["one"], ["one", "two"]):
+        spec = filled(title, plot, {name: tmp_path / name for name in names})
+        assert "<DVC_METRIC" not in json.dumps(spec)
+        drawn = vl_convert.vegalite_to_svg(spec)
+        words = set(re.findall(r"<text[^>]*>([^<]*)<", drawn))
+        assert title in words
+        assert not [word for word in words if re.search(r"[/_]|sv$|NaN|undefined|null", word)]
+        if plot["template"] == "curves":
+            assert {"kept", "epoch"} <= words and ("L2 penalty" in words) == ("two" in names)
+            assert title != "Loss" or "training" in words
+
+
+def test_the_page_of_plots_needs_only_the_script_that_make_install_writes():
+    page = (ROOT / ".dvc/plots/page.html").read_text()
+    assert not re.search(r"https?:", page)
+    (script,) = re.findall(r'src="\.\./([^"]+)"', page)
+    assert f"> {script}\n" in (ROOT / "Makefile").read_text()

@@ -111,15 +111,15 @@ def test_the_model_afterwards_is_that_of_the_epoch_to_keep(made, tmp_path, keep)
 
 
 def test_the_curves_have_one_step_per_epoch_with_training_beside_validation(uninterrupted):
-    _, _, where = uninterrupted
+    _, outcome, where = uninterrupted
+    curves = {}
     for name in ("train/loss", "train/learning_rate", "validation/loss", "validation/accuracy"):
         with (where / f"curves/plots/metrics/{name}.tsv").open() as file:
-            assert [int(row["step"]) for row in csv.DictReader(file, delimiter="\t")] == [
-                1,
-                2,
-                3,
-                4,
-            ]
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
+        curves[name] = [float(row[name.split("/")[1]]) for row in rows]
+    del curves["train/learning_rate"]
+    assert outcome.curve == [*zip([1, 2, 3, 4], *curves.values())]
 
 
 def test_the_same_run_gives_the_same_bytes(made, uninterrupted, tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from dvclive import Live
@@ -17,6 +18,7 @@ from genrepro.encoding.store import Encoded, write_index, write_shard
 from genrepro.model import backbone
 from genrepro.model.inference import average_segments, segment_logits
 from genrepro.training import frozen, probe
+from stages import train as stage
 from tests.support.samples import ROOT, tiny_backbone, tone
 
 PARAMS = load(ROOT / "params.yaml")
@@ -87,6 +89,13 @@ def test_the_penalty_with_the_lowest_validation_loss_is_kept(made, tmp_path, cap
     assert len(losses) >= len(probe.PENALTIES)
     assert outcome.by == "penalty"
     assert losses[round(outcome.kept, 2)] == min(losses.values()) == round(outcome.loss, 3)
+    stage._write_curves(outcome, tmp_path / "curves.csv")
+    table = pd.read_csv(tmp_path / "curves.csv")
+    assert set(table["by"]) == {"penalty"} and table["kept"].sum() == 1
+    assert table["value"].to_numpy() == pytest.approx([*losses], rel=1e-2, abs=0.01)
+    kept = table[table["kept"] == 1].iloc[0]
+    assert kept["value"] == pytest.approx(outcome.kept, rel=1e-5)
+    assert kept["validation_loss"] == table["validation_loss"].min()
 
 
 def test_weaker_penalties_are_tried_while_they_are_better():
