@@ -1,6 +1,7 @@
 """Draw the current run's results as PNG files, for a README or a pull request.
 
-Writes curves.png, confusion.png, reliability.png and recall.png. For example:
+Writes curves.png, confusion.png, reliability.png and recall.png, and robustness.png if
+tools.robustness was run. For example:
 python -m tools.pictures docs/pictures
 """
 
@@ -46,6 +47,8 @@ def draw(folder: Path) -> list[Path]:
     """
     figures.use_style()
     drawn = {folder / f"{name}.png": figure() for name, figure in FIGURES.items()}
+    if results.ROBUSTNESS.exists():
+        drawn[folder / "robustness.png"] = figures.robustness(results.robustness())
     for path, figure in drawn.items():
         with atomic_output(path) as draft:
             figures.save(figure, draft)
