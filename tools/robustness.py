@@ -199,7 +199,8 @@ def _between(interval: Interval, form: str) -> str:
 
 def _line(words: Sequence[str]) -> str:
     first, *rest = zip(words, WIDTHS)
-    return f"{first[0]:<{first[1]}}" + "".join(f"  {word:>{width}}" for word, width in rest)
+    line = f"{first[0]:<{first[1]}}" + "".join(f"  {word:>{width}}" for word, width in rest)
+    return line.rstrip()
 
 
 def _accuracy(figures: dict) -> dict[str, Any]:

@@ -120,8 +120,8 @@ def test_the_table_has_a_line_for_each_and_so_has_the_card(run):
     head, clean, *rest = run[1:]
     assert clean.split()[0] == "clean"
     assert [line[: tool.WIDTHS[0]].strip() for line in rest[: len(DEGRADATIONS)]] == [*DEGRADATIONS]
-    assert {len(line) for line in [head, *rest[: len(DEGRADATIONS)]]} == {len(clean)}
-    assert len(clean) <= 100
+    assert {len(line) for line in rest[: len(DEGRADATIONS)]} == {len(head)}
+    assert len(head) <= 100
     section = tool.section(results.robustness())
     rows = [line for line in section.splitlines() if line.startswith("|")]
     assert len(rows) == 3 + len(DEGRADATIONS)
