@@ -12,12 +12,12 @@ from pathlib import Path
 
 import yaml
 
-from genrepro.core.paths import METRICS, PREDICTIONS, SPLIT, TEST
+from genrepro.core.paths import METRICS, PREDICTIONS, ROBUSTNESS, SPLIT, TEST
 from genrepro.core.stage import run
 from tools.settings import flat
 
 LOCK = Path("dvc.lock")
-RESULTS = (LOCK, METRICS, PREDICTIONS, SPLIT)
+RESULTS = (LOCK, METRICS, PREDICTIONS, SPLIT, f":(exclude){ROBUSTNESS}")  # of stages, not of tools
 ROUNDING = (
     "parameters, code and data are the same, so this processor or its libraries round differently"
 )

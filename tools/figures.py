@@ -208,6 +208,32 @@ def recall(labels: dict[str, dict]) -> Figure:
     return figure
 
 
+def robustness(found: dict) -> Figure:
+    """Accuracy on each kind of degraded test clips, with its interval, against the clean ones.
+
+    Args:
+        found: as results.robustness().
+    """
+    kinds = {"clean": found["clean"]} | found["degraded"]
+    figure = Figure(figsize=(6.8, 1.1 + 0.33 * len(kinds)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(found["clean"]["accuracy"], color=GREY, linewidth=1, linestyle=(0, (4, 4)))
+    for row, each in enumerate(kinds.values()):
+        if each["interval"]["low"] is not None:
+            axes.plot(list(each["interval"].values()), [row, row], color="#b9cfe6", linewidth=5)
+        colour = ORANGE if each.get("worse") else BLUE
+        axes.plot(each["accuracy"], row, "o", color=colour, markersize=8)
+        if "difference" in each:
+            points = f"{100 * each['difference']:+.1f} points"
+            axes.text(1.06, row, points, va="center", fontsize=9, color=colour)
+    axes.set_yticks(range(len(kinds)), list(kinds))
+    axes.set(title="Accuracy on degraded test clips, with intervals", xlim=(0, 1.02))
+    axes.set(xlabel="accuracy (orange: clearly worse than clean)")
+    axes.set_ylim(len(kinds) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
 def over_time(labels: Sequence[str], spans: np.ndarray, probabilities: np.ndarray) -> Figure:
     """Probabilities over time, the most probable labels on top.
 

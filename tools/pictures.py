@@ -1,7 +1,8 @@
 """Draw the current run's results as PNG files, for a README or a pull request.
 
-Writes curves.png, confusion.png, reliability.png and recall.png; each names the figures that it
-shows by a hash in its metadata. For example: python -m tools.pictures docs/pictures
+Writes curves.png, confusion.png, reliability.png and recall.png, and robustness.png if
+tools.robustness was run. Each holds a hash of the figures that it shows in its metadata.
+For example: python -m tools.pictures docs/pictures
 """
 
 import argparse
@@ -13,12 +14,12 @@ from matplotlib.figure import Figure
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.files import atomic_output
-from genrepro.core.paths import CURVES, LABELS, PREDICTIONS, RELIABILITY, TEST
+from genrepro.core.paths import CURVES, LABELS, PREDICTIONS, RELIABILITY, ROBUSTNESS, TEST
 from genrepro.core.stage import log, run
 from tools import figures, results
 
 DEFAULT = Path("docs/pictures")
-SHOWN = (CURVES, LABELS, PREDICTIONS, RELIABILITY, TEST)
+SHOWN = (CURVES, LABELS, PREDICTIONS, RELIABILITY, ROBUSTNESS, TEST)
 KEY = "Figures"  # of the hash in a PNG's metadata
 
 
@@ -51,6 +52,8 @@ def draw(folder: Path) -> list[Path]:
     figures.use_style()
     drawn = {folder / f"{name}.png": figure() for name, figure in FIGURES.items()}
     shown = shown_figures()
+    if ROBUSTNESS.exists():
+        drawn[folder / "robustness.png"] = figures.robustness(results.robustness())
     for path, figure in drawn.items():
         with atomic_output(path) as draft:
             figures.save(figure, draft, {KEY: shown})

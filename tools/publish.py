@@ -1,7 +1,8 @@
 """Put the exported model on the Hub: weights, ONNX, card and curves. No audio is ever sent.
 
 The repository is private unless --public says otherwise. Nothing is sent before you agree. The card
-gets a picture of the confusion and, if the last commit is pushed, a link to this repository.
+gets a picture of the confusion, what tools.robustness measured on this model and, if the last
+commit is pushed, a link to this repository.
 
     hf auth login
     python -m tools.publish you/distilhubert-finetuned-gtzan
@@ -66,9 +67,11 @@ def main() -> None:
         existing = _existing(api, args.repo)
         user = api.whoami()["name"]
     source = pushed_commit()
-    files |= {CARD: published(card, source).encode(), PICTURE: _confusion()}
+    robustness, remark = _robustness()
+    files |= {CARD: published(card, source, robustness).encode(), PICTURE: _confusion()}
     stale = _check_existing(existing, args, files)
     log(_plan(args, user, files, stale, existing, source))
+    log(remark)
     if not args.yes:
         _ask()
     with explained(args.repo, action="write to"), warnings.catch_warnings():
@@ -149,17 +152,32 @@ def page_of(address: str) -> str | None:
     return f"{match['web'] or 'https://'}{place}/{match['path']}"
 
 
-def published(card: str, source: tuple[str, str] | None) -> str:
-    """The card as it is sent: with the picture, and with where it was made.
+def published(card: str, source: tuple[str, str] | None, robustness: str = "") -> str:
+    """The card as it is sent: with the picture, a section on robustness, and where it was made.
 
-    Neither can be on the card in export/, whose bytes depend on the run alone.
+    None can be on the card in export/, whose bytes depend on the run alone.
     """
     heading = "## By label\n"
     card = card.replace(heading, f"{heading}\n![Confusion on the test clips]({PICTURE})\n", 1)
+    if robustness:
+        card = card.replace("## Split\n", f"{robustness}\n## Split\n", 1)
     if source is None:
         return card
     page, commit = source
     return card.replace("Made with genrepro", f"Made with [genrepro]({page}) at `{commit}`", 1)
+
+
+def _robustness() -> tuple[str, str]:
+    """The section on robustness, empty if there are no figures of this model; and a remark."""
+    from tools import results  # pandas, too, takes its time
+
+    try:
+        found = results.robustness()
+    except PipelineError as error:
+        return "", f"The card says nothing on robustness: {error}"
+    from tools.robustness import section  # imports torch
+
+    return section(found), "The card has a section on robustness."
 
 
 def _confusion() -> bytes:

@@ -8,13 +8,16 @@ from pathlib import Path
 import pandas as pd
 
 from genrepro.core.errors import PipelineError, one_line
+from genrepro.core.files import sha256
 from genrepro.core.paths import (
     CLIPS,
     CURVES,
     DATA,
+    EXPORT,
     LABELS,
     PREDICTIONS,
     RELIABILITY,
+    ROBUSTNESS,
     SPLIT,
     TEST,
     VALIDATION,
@@ -83,6 +86,20 @@ def corpus() -> dict:
     return _json(DATA)
 
 
+def robustness() -> dict:
+    """What tools.robustness measured, if it was on the exported model and its test clips."""
+    found = _json(ROBUSTNESS)
+    if found.get("of") != measured_on():
+        raise PipelineError(f"{ROBUSTNESS} is of another run: type `{_command(ROBUSTNESS)}`.")
+    return found
+
+
+def measured_on() -> dict[str, str]:
+    """The exported weights and the predictions of the evaluate stage, each with its SHA-256."""
+    files = [*sorted(EXPORT.glob("*.safetensors")), PREDICTIONS]
+    return {path.as_posix(): sha256(path) for path in files if path.exists()}
+
+
 def _table(path: Path) -> pd.DataFrame:
     """Read labels and names as text, even if they look like numbers or like "NA"."""
     try:
@@ -113,11 +130,18 @@ def _stage(path: Path) -> str:
     )
 
 
+def _command(path: Path, option: str = "") -> str:
+    """What writes a file; `option` is for DVC, which would not write it again without."""
+    return (
+        f"dvc repro {option}{_stage(path)}" if path != ROBUSTNESS else "python -m tools.robustness"
+    )
+
+
 def _missing(path: Path) -> PipelineError:
-    return PipelineError(f"{path} does not exist yet: type `dvc repro {_stage(path)}`.")
+    return PipelineError(f"{path} does not exist yet: type `{_command(path)}`.")
 
 
 def _unreadable(path: Path, reason: object) -> PipelineError:
     return PipelineError(
-        f"{path} is unreadable ({one_line(reason)}): type `dvc repro -f {_stage(path)}`."
+        f"{path} is unreadable ({one_line(reason)}): type `{_command(path, '-f ')}`."
     )

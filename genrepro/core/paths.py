@@ -38,6 +38,7 @@ PARITY = Path("metrics/export.json")
 
 REPLACED = (RAW, ENCODED, BACKBONE, FINETUNED, EXPORT)  # folders that stages replace
 METRICS = Path("metrics")
+ROBUSTNESS = Path("metrics/robustness.json")  # what tools.robustness measured; not an output
 SPEED = Path("metrics/speed")  # seconds and megabytes, on which nothing depends
 LOGS = Path("logs")  # what TensorBoard and the like write; not in Git, and not an output
 UNFINISHED = Path(".resume")  # unfinished work and locks; not in Git, and not an output

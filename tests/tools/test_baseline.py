@@ -47,6 +47,12 @@ def test_results_as_committed_are_said_to_be_so(committed, capsys):
     )
 
 
+def test_what_a_tool_measured_is_no_result_of_the_pipeline(committed, capsys):
+    Path("metrics/robustness.json").write_text("{}")
+    baseline.main()
+    assert capsys.readouterr().out.startswith("Results are those of the last commit")
+
+
 def test_nothing_is_said_outside_git(committed, monkeypatch, capsys):
     monkeypatch.setenv("GIT_DIR", "nowhere")
     Path("dvc.lock").write_text("")

@@ -101,6 +101,19 @@ def test_without_a_run_nothing_is_written(in_tmp):
     assert not (in_tmp / "a").exists()
 
 
+def test_robustness_is_drawn_if_it_was_measured_on_this_run(in_tmp):
+    write_results(in_tmp)
+    interval = {"low": 0.5, "high": 0.9}
+    noise = {"accuracy": 0.7, "interval": interval, "difference": -0.1, "worse": True}
+    few = noise | {"interval": {"low": None, "high": None}}
+    found = {"of": results.measured_on(), "clean": few, "degraded": {"noise": noise, "few": few}}
+    results.ROBUSTNESS.write_text(json.dumps(found))
+    assert in_tmp / "a/robustness.png" in tool.draw(in_tmp / "a")
+    results.ROBUSTNESS.write_text(json.dumps(found | {"of": {}}))
+    with pytest.raises(PipelineError, match="another run"):
+        tool.draw(in_tmp / "b")
+
+
 @pytest.mark.parametrize("content", ["", "{", "\xff"])
 def test_a_damaged_result_is_named(in_tmp, content):
     write_results(in_tmp)

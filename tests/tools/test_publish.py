@@ -17,6 +17,7 @@ from huggingface_hub import ModelCardData
 from tests.support.loopback_publish import READ_ONLY, TOKEN, LoopbackPublish
 from tests.support.samples import ROOT
 from tools import publish as tool
+from tools import results
 
 REPO = "ada/distilhubert-finetuned-gtzan"
 CURVES = "metrics/train/plots/metrics"
@@ -128,7 +129,27 @@ def test_the_listed_files_are_sent_byte_for_byte_and_no_audio(hub, run_folder, p
     for name in ("README.md", "confusion.png", *SENT):
         assert name in done.stdout
     assert "The card names no commit" in done.stdout
+    assert "The card says nothing on robustness: metrics/robustness.json does not" in done.stdout
     assert "no audio" in done.stdout
+
+
+def test_the_card_has_the_robustness_of_this_model_and_of_no_other(run_folder, monkeypatch):
+    monkeypatch.chdir(run_folder)
+    clean = {"accuracy": 0.8, "interval": {"low": 0.7, "high": 0.9}}
+    noise = clean | {"difference": -0.03, "difference_interval": {"low": -0.1, "high": 0.04}}
+    noise |= {"lost": 4, "gained": 1}
+    found = {"of": results.measured_on(), "confidence": 0.95, "clean": clean}
+    Path("metrics/robustness.json").write_text(json.dumps(found | {"degraded": {"noise": noise}}))
+    section, remark = tool._robustness()
+    assert remark == "The card has a section on robustness."
+    card = (ROOT / "genrepro/export/card.md.jinja").read_text()
+    sent = tool.published(card, None, section)
+    assert sent.index("## By label") < sent.index("## Robustness") < sent.index("## Split")
+    row = "| noise | 0.800 | 0.700 to 0.900 | -3.0 | -10.0 to +4.0 | 4 | 1 |"
+    assert f"{row}\n\n## Split\n" in sent
+    Path("export/model.safetensors").write_bytes(b"another")
+    section, remark = tool._robustness()
+    assert section == "" and "is of another run: type `python -m tools.robustness`" in remark
 
 
 def test_large_files_go_by_xet_where_the_hub_has_it(hub, run_folder, publish, tmp_path):
