@@ -36,7 +36,6 @@ from genrepro.core.errors import PipelineError
 from genrepro.core.paths import CURVES, DATA, EXPORT, METRICS, PREDICTIONS, TEST
 from genrepro.core.stage import log, run
 from genrepro.hub.client import TOKENS, Kind, endpoint, explained
-from tools import page
 from tools.baseline import git
 
 CARD = "README.md"
@@ -75,6 +74,8 @@ def main() -> None:
         user = api.whoami()["name"]
     source = pushed_commit()
     if args.space:
+        from tools import page  # transformers takes seconds; a refusal need not wait for it
+
         _check_linked(model, args)
         files = dict(page.collect(page.runtime(None), args.repo))
         files[CARD] = page.readme(args.repo, source).encode()

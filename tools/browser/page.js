@@ -24,6 +24,7 @@ worker.onmessage = ({ data }) => {
   if (data.ready) {
     at("file").disabled = false;
     at("record").disabled = !navigator.mediaDevices;
+    if (!navigator.mediaDevices) at("record").title = "Browsers give the microphone to HTTPS pages only";
     say("Ready.");
   } else if (data.unusable) say(data.unusable);
   else if (data.id !== latest) return; // of a sound before the last
@@ -52,11 +53,14 @@ at("record").onclick = () => (recorder ? recorder.stop() : record());
 
 async function record() {
   let stream;
+  at("record").disabled = true; // while the browser asks
   try {
     const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     stream = await navigator.mediaDevices.getUserMedia({ audio: plain });
   } catch (error) {
     return say(`The microphone cannot be used: ${error.message}.`);
+  } finally {
+    at("record").disabled = false;
   }
   const pieces = [];
   recorder = new MediaRecorder(stream);
