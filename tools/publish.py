@@ -6,6 +6,9 @@ commit is pushed, a link to this repository.
 
     hf auth login
     python -m tools.publish you/distilhubert-finetuned-gtzan
+
+With --space it puts the page of tools.page into a static Space of the same name, which links to the
+model there.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from huggingface_hub import (
     CommitOperationDelete,
     HfApi,
     ModelInfo,
+    SpaceInfo,
     constants,
     errors,
     get_token,
@@ -32,7 +36,7 @@ from huggingface_hub.utils import validate_repo_id
 from genrepro.core.errors import PipelineError
 from genrepro.core.paths import DATA, EXPORT, LIVE_CURVES, METRICS, PREDICTIONS, TEST
 from genrepro.core.stage import log, run
-from genrepro.hub.client import TOKENS, endpoint, explained
+from genrepro.hub.client import TOKENS, Kind, endpoint, explained
 from tools.baseline import git
 
 CARD = "README.md"
@@ -57,34 +61,52 @@ KEPT = ".gitattributes"  # the Hub's own
 
 def main() -> None:
     args = _arguments()
-    files: dict[str, Path | bytes] = dict(collect())
+    kind: Kind = "space" if args.space else "model"
+    files: dict[str, Path | bytes] = dict(collect())  # also says if the pipeline has not run
     card = (EXPORT / CARD).read_text(encoding="utf-8")
     check_run(card)
     _check_demo(args.demo_too)
     _check_name(args.repo)
     api = HfApi(token=_token())
-    with explained(args.repo, action="write to"):
-        existing = _existing(api, args.repo)
+    with explained(args.repo, kind=kind, action="write to"):
+        model = existing = _existing(api, args.repo, "model")
+        if args.space:
+            existing = _existing(api, args.repo, "space")
         user = api.whoami()["name"]
     source = pushed_commit()
-    robustness, remark = _robustness()
-    files |= {CARD: published(card, source, robustness).encode(), PICTURE: _confusion()}
+    remark = ""
+    if args.space:
+        from tools import page  # transformers takes seconds; a refusal need not wait for it
+
+        _check_linked(model, args)
+        files = dict(page.collect(page.runtime(None), args.repo))
+        files[CARD] = page.readme(args.repo, source).encode()
+    else:
+        robustness, remark = _robustness()
+        files |= {CARD: published(card, source, robustness).encode(), PICTURE: _confusion()}
     stale = _check_existing(existing, args, files)
     log(_plan(args, user, files, stale, existing, source))
-    log(remark)
+    if remark:
+        log(remark)
     if not args.yes:
         _ask()
-    with explained(args.repo, action="write to"), warnings.catch_warnings():
+    with explained(args.repo, kind=kind, action="write to"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the Hub's advice on cards, such as naming a licence
         if existing is None:
-            api.create_repo(args.repo, private=not args.public)
+            api.create_repo(
+                args.repo,
+                repo_type=kind,
+                space_sdk="static" if args.space else None,
+                private=not args.public,
+            )
         # One commit, so that all or nothing is there; upload_folder may make several of them.
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
             CommitOperationAdd(name, each) for name, each in files.items()
         ]
         operations += [CommitOperationDelete(name) for name in stale]
-        api.create_commit(args.repo, operations, commit_message="Publish a model with its figures")
-    log(f"published: {endpoint()}/{args.repo}")
+        message = f"Publish a {'page' if args.space else 'model with its figures'}"
+        api.create_commit(args.repo, operations, repo_type=kind, commit_message=message)
+    log(f"published: {_address(args)}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -94,8 +116,11 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("repo", metavar="YOU/NAME", help="the repository to create or fill")
+    parser.add_argument(
+        "--space", action="store_true", help="send the page for browsers, not the model"
+    )
     parser.add_argument("--public", action="store_true", help="let everyone see it")
-    parser.add_argument("--replace", action="store_true", help="replace the model that it holds")
+    parser.add_argument("--replace", action="store_true", help="replace what it holds")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument(
         "--demo-too", action="store_true", help="publish a model trained on the demo's music"
@@ -231,17 +256,32 @@ def _token() -> str:
     return token
 
 
-def _existing(api: HfApi, repo: str) -> ModelInfo | None:
+def _existing(api: HfApi, repo: str, kind: Kind) -> ModelInfo | SpaceInfo | None:
+    info = api.space_info if kind == "space" else api.model_info
     try:  # the only request here with a timeout, so the first: whoami would wait for ever
-        return api.model_info(repo, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        return info(repo, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except errors.RepositoryNotFoundError:
         return None
 
 
+def _check_linked(model: ModelInfo | SpaceInfo | None, args: argparse.Namespace) -> None:
+    """Refuse a Space whose visitors would not find the model that it links to."""
+    if model is None:
+        raise PipelineError(
+            f"the page links to the model {args.repo}, which is not on the Hub yet: type "
+            f"`python -m tools.publish {args.repo}` first."
+        )
+    if model.private and args.public:
+        raise PipelineError(
+            f"everyone could see the page, but not the model {args.repo} that it links to: make "
+            "that public in its settings on the Hub first, or leave out --public."
+        )
+
+
 def _check_existing(
-    existing: ModelInfo | None, args: argparse.Namespace, files: dict[str, Path | bytes]
+    existing: ModelInfo | SpaceInfo | None, args: argparse.Namespace, files: dict[str, Path | bytes]
 ) -> list[str]:
-    """Name the files to remove from an existing repository, so that it holds one model.
+    """Name the files to remove from an existing repository, so that it holds one model or page.
 
     Raises:
         PipelineError: it holds something and --replace is not given, or everyone can see it and
@@ -258,7 +298,8 @@ def _check_existing(
     if held and not args.replace:
         raise PipelineError(
             f"{args.repo} exists already and holds {len(held)} files, such as {min(held)}: "
-            "add --replace to put this model in their place, or choose another name."
+            f"add --replace to put this {'page' if args.space else 'model'} in their place, or "
+            "choose another name."
         )
     return sorted(held - set(files))
 
@@ -268,7 +309,7 @@ def _plan(
     user: str,
     files: dict[str, Path | bytes],
     stale: list[str],
-    existing: ModelInfo | None,
+    existing: ModelInfo | SpaceInfo | None,
     source: tuple[str, str] | None,
 ) -> str:
     """What would happen, for the user to read before agreeing."""
@@ -278,7 +319,7 @@ def _plan(
         name: (len(each) if isinstance(each, bytes) else each.stat().st_size) / 1e6
         for name, each in files.items()
     }
-    lines = [f"To {endpoint()}/{args.repo} as {user}; {seen}:"]
+    lines = [f"To {_address(args)} as {user}; {seen}:"]
     lines += [f"  {size:9.3f} MB  {name}" for name, size in sizes.items()]
     lines.append(f"  {sum(sizes.values()):9.3f} MB  in {len(files)} files; no audio")
     lines.append(
@@ -293,6 +334,10 @@ def _plan(
             "The repository is private and stays so: change that in its settings on the Hub."
         )
     return "\n".join(lines)
+
+
+def _address(args: argparse.Namespace) -> str:
+    return f"{endpoint()}/{'spaces/' if args.space else ''}{args.repo}"
 
 
 def _ask() -> None:

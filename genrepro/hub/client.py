@@ -29,7 +29,7 @@ from huggingface_hub import (
 
 from genrepro.core.errors import PipelineError, one_line
 
-Kind = Literal["model", "dataset"]
+Kind = Literal["model", "dataset", "space"]
 
 TOKENS = "https://huggingface.co/settings/tokens"
 WAITS = (1, 2, 4)  # seconds before asking again a Hub that is busy or does not answer

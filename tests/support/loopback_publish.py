@@ -1,4 +1,4 @@
-"""A Hub on this machine that accepts models: what huggingface_hub needs to create and fill one.
+"""A Hub on this machine that takes models and Spaces: what huggingface_hub needs to fill one.
 
 Follows https://huggingface.co/docs/hub/api and Git LFS' batch API. A commit is all or nothing.
 """
@@ -25,9 +25,10 @@ SHA = "0" * 40
 class LoopbackPublish:
     """Serves until `close`; `url` is for HF_ENDPOINT.
 
-    `files` and `private` hold each repository, `cards` the cards sent for validation, and `asked`
-    counts requests by step. `cut[step]` is how many requests of a step get no answer. With `xet`, a
-    folder, hf_xet puts large files there, and `files` holds their SHA-256 instead.
+    `files` and `private` hold each repository, a Space under "spaces/<its name>"; `cards` the cards
+    sent for validation; `asked` counts requests by step. `cut[step]` is how many requests of a step
+    get no answer. With `xet`, a folder, hf_xet puts large files there, and `files` holds their
+    SHA-256 instead.
     """
 
     def __init__(self) -> None:
@@ -99,6 +100,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _step(parts: list[str]) -> tuple[str, str]:
         """The step that a request is for, and its repository (or blob)."""
         match parts:
+            case ["spaces", *rest]:
+                step, name = _Handler._step(rest if "info" in rest else ["models", *rest])
+                return step, f"spaces/{name}"
             case ["whoami-v2"]:
                 return "whoami", ""
             case ["validate-yaml"]:
@@ -122,9 +126,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _validate(self, repo: str, body: bytes) -> None:
         """Check the rules of https://huggingface.co/docs/hub/model-cards that a card can break."""
-        card = json.loads(body)["content"]
+        asked = json.loads(body)
+        card = asked["content"]
         self.hub.cards.append(card)
         problems = problems_of(card)
+        if asked["repoType"] == "space":
+            problems += space_problems(card)
         found = {"errors": [{"message": problem} for problem in problems], "warnings": []}
         self._json(found, 400 if problems else 200)
 
@@ -132,6 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(body)
         owner = asked.get("organization") or USER
         name = f"{owner}/{asked['name']}"
+        if asked.get("type") == "space":
+            assert asked["sdk"] == "static"
+            name = f"spaces/{name}"
         if owner != USER:
             return self._error(403, f"You don't have the rights to create a model under {owner}")
         if name in self.hub.files:
@@ -144,11 +154,12 @@ class _Handler(BaseHTTPRequestHandler):
         if repo not in self.hub.files:
             return self._error(404, "Repository not found", "RepoNotFound")
         siblings = [{"rfilename": name} for name in sorted(self.hub.files[repo])]
-        about = {"id": repo, "sha": SHA, "private": self.hub.private[repo], "tags": []}
+        name = repo.removeprefix("spaces/")
+        about = {"id": name, "sha": SHA, "private": self.hub.private[repo], "tags": []}
         self._json(about | {"siblings": siblings, "downloads": 0, "likes": 0, "gated": False})
 
     def _preupload(self, repo: str, body: bytes) -> None:
-        large = (".safetensors", ".onnx")
+        large = (".safetensors", ".onnx", ".wasm")
         self._json(
             {
                 "files": [
@@ -216,6 +227,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
+
+
+def space_problems(card: str) -> list[str]:
+    """What breaks the rules of https://huggingface.co/docs/hub/spaces-config-reference."""
+    metadata = yaml.safe_load(card.split("---\n", 2)[1])
+    rules = {
+        "title": isinstance(metadata.get("title"), str),
+        "sdk": metadata.get("sdk") in ("gradio", "docker", "static"),
+        "colorFrom": metadata.get("colorFrom") in COLOURS,
+        "colorTo": metadata.get("colorTo") in COLOURS,
+        "emoji": len(metadata.get("emoji", "")) == 1,
+        "short_description": len(metadata.get("short_description", "")) <= 60,
+        "models": all("/" in each for each in metadata.get("models", [])),
+    }
+    return [f'"{key}" is not valid' for key, valid in rules.items() if not valid]
 
 
 def problems_of(card: str) -> list[str]:

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCardData
 
+from tests.support.fake_package import FAKE, FAKE_PACKAGE
 from tests.support.loopback_publish import READ_ONLY, TOKEN, LoopbackPublish
 from tests.support.samples import ROOT
+from tools import page
 from tools import publish as tool
 from tools import results
 
@@ -80,7 +82,13 @@ def make(folder: Path, dataset: str) -> Path:
 def publish(hub, run_folder):
     """Run `python -m tools.publish` as a person does; its exit code and what it printed."""
 
-    def call(*words: str, token: str = TOKEN, folder: Path = run_folder, **env: str):
+    def call(
+        *words: str,
+        token: str = TOKEN,
+        folder: Path = run_folder,
+        program: tuple[str, ...] = ("-m", "tools.publish"),
+        **env: str,
+    ):
         environment = {name: v for name, v in os.environ.items() if not name.startswith("HF_")}
         environment |= {
             "PYTHONPATH": str(ROOT),
@@ -90,7 +98,7 @@ def publish(hub, run_folder):
             "HF_TOKEN": token,
         } | env
         done = subprocess.run(
-            [sys.executable, "-m", "tools.publish", *words],
+            [sys.executable, *program, *words],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -257,6 +265,72 @@ def test_an_unfinished_run_cannot_be_published(run_folder, publish):
     assert "weights is missing" in sentence(publish(REPO, "--yes"))
     shutil.rmtree(run_folder / "export")
     assert "README.md is missing" in sentence(publish(REPO, "--yes"))
+
+
+# tools.publish with a package of two small files in the place of onnxruntime-web.
+SMALL_PACKAGE = """
+from tools import page, publish
+page.PACKAGE = {PACKAGE}
+publish.run(publish.main)
+"""
+
+
+@pytest.fixture
+def publish_page(run_folder, publish):
+    """Run `python -m tools.publish --space`, where the page can be built."""
+    write_page_results(run_folder)
+    cached = run_folder.parent / f"cache/genrepro/onnxruntime-web-{page.VERSION}"
+    cached.mkdir(parents=True)
+    for member, (name, _) in FAKE_PACKAGE.items():
+        (cached / name).write_bytes(FAKE[member])
+    program = ("-c", SMALL_PACKAGE.replace("{PACKAGE}", repr(FAKE_PACKAGE)))
+    home = str(run_folder.parent / "cache")
+
+    def call(*words: str):
+        return publish("--space", *words, program=program, XDG_CACHE_HOME=home)
+
+    return call
+
+
+def write_page_results(folder: Path) -> None:
+    """What the page needs besides: labels, a feature extractor, an interval."""
+    (folder / "export/config.json").write_text(
+        json.dumps({"id2label": {"0": "blues", "1": "rock"}})
+    )
+    settings = {"feature_extractor_type": "Wav2Vec2FeatureExtractor"}
+    (folder / "export/preprocessor_config.json").write_text(json.dumps(settings))
+    interval = {"low": 0.745, "high": 0.891}
+    measured = {"accuracy": 0.83, "loss": 0.6, "clips": 100, "accuracy_interval": interval}
+    (folder / "metrics/test.json").write_text(json.dumps(measured))
+    corpus = {"corpus": {"name": "marsyas/gtzan", "title": "GTZAN"}}
+    (folder / "metrics/data.json").write_text(json.dumps(corpus))
+
+
+def test_a_space_holds_the_page_and_links_to_the_model(hub, run_folder, publish_page):
+    hub.files[REPO], hub.private[REPO] = {"README.md": b"the model's"}, True
+    done = publish_page(REPO, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert f"published: {hub.url}/spaces/{REPO}" in done.stdout and "private" in done.stdout
+    held = hub.files[f"spaces/{REPO}"]
+    assert {"index.html", "page.js", "settings.json", "onnxruntime/ort.wasm"} < set(held)
+    assert held["model.onnx"] == MADE["export/onnx/model.onnx"]
+    assert hub.cards == [held["README.md"].decode()]
+    assert f"models:\n- {REPO}\n" in hub.cards[0] and "sdk: static" in hub.cards[0]
+    assert f"https://huggingface.co/{REPO}" in held["settings.json"].decode()
+    assert hub.files[REPO] == {"README.md": b"the model's"}
+    held["old.js"] = b""
+    assert "Removed there, but kept in its history: old.js" in (
+        publish_page(REPO, "--yes", "--replace").stdout
+    )
+    assert "old.js" not in hub.files[f"spaces/{REPO}"]
+
+
+def test_a_space_needs_a_model_that_its_visitors_can_open(hub, publish_page):
+    assert f"type `python -m tools.publish {REPO}` first" in sentence(publish_page(REPO, "--yes"))
+    hub.files[REPO], hub.private[REPO] = {".gitattributes": b""}, True
+    assert "but not the model" in sentence(publish_page(REPO, "--yes", "--public"))
+    assert "add --yes" in sentence(publish_page(REPO))
+    assert set(hub.files) == {REPO}
 
 
 @pytest.mark.parametrize(
