@@ -8,11 +8,13 @@ not on where a run was interrupted.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from transformers import PreTrainedModel
 from transformers import SequenceFeatureExtractor as Extractor
 
+from genrepro.core import processes
 from genrepro.core.params import Train
 from genrepro.model.backbone import masks_itself
 from genrepro.training.data import IGNORED, Sample, Segments
@@ -45,7 +47,7 @@ def augmenter(
 
 
 class Augmenter:
-    """Changes a sample of `segments`, with random numbers of its own for each epoch and segment."""
+    """Changes samples of `segments`, with random numbers of its own for each epoch and segment."""
 
     def __init__(
         self,
@@ -59,8 +61,12 @@ class Augmenter:
         """labels: how many there are; masked: whether to mask frames and bands."""
         self.domain, self.names, self.masked = domain, set(names), masked
         self.segments, self.labels, self.seed = segments, labels, seed
+        self.threads = ThreadPoolExecutor(processes.workers())  # NumPy computes side by side
 
-    def __call__(self, sample: Sample) -> Sample:
+    def __call__(self, samples: list[Sample]) -> list[Sample]:
+        return list(self.threads.map(self.changed, samples))
+
+    def changed(self, sample: Sample) -> Sample:
         """The sample changed; under mixup its target becomes a share for each label."""
         random = np.random.default_rng([self.seed, sample.draw.epoch, sample.draw.segment])
         features, target = sample.features, sample.target

@@ -103,19 +103,19 @@ class Collator:
             features than it is evaluated on: unequal segments then become several batches, under
             EQUAL, of segments of one length each.
         dtype: of the stacked features.
-        augment: changes each sample first.
+        augment: changes the samples first.
     """
 
     input_name: str
     pad: bool = True
     dtype: torch.dtype = torch.float32
-    augment: Callable[[Sample], Sample] | None = None
+    augment: Callable[[list[Sample]], list[Sample]] | None = None
 
     EQUAL = "equal_lengths"
 
     def __call__(self, samples: list[Sample]) -> dict:
         if self.augment is not None:
-            samples = [self.augment(sample) for sample in samples]
+            samples = self.augment(samples)
         lengths = [sample.length for sample in samples]
         if self.pad or min(lengths) == max(lengths):
             return self._stack(samples)

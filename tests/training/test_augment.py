@@ -1,7 +1,5 @@
 """Changes of training segments: each does to features what it would have done to the recording."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import torch
@@ -211,7 +209,7 @@ def spied(segments, kind, names):
     """The first sample that is mixed with the second, and the share of its own label."""
     changes = augment.Augmenter(kind.domain, names, False, segments, labels=2, seed=0)
     for epoch in range(100):
-        sample = changes(segments[Draw(0, epoch=epoch)])
+        sample = changes.changed(segments[Draw(0, epoch=epoch)])
         if 0.2 < sample.target[1] < 0.4:
             return sample.features, sample.target[0]
     raise AssertionError("never mixed")
@@ -238,14 +236,12 @@ def test_epochs_seeds_and_segments_differ_and_each_gives_the_same_bytes_again(ch
     segments, made = changed
     draws = [Draw(number, epoch=epoch) for number in (0, 1) for epoch in range(4)]
     before = [segments.features(number).copy() for number in range(3)]
-    once = [made()(segments[draw]) for draw in draws]
-    with ThreadPoolExecutor(4) as threads:  # as the loader's thread, or another process
-        changes = made()
-        again = list(threads.map(lambda draw: changes(segments[draw]), reversed(draws)))
+    once = [made().changed(segments[draw]) for draw in draws]
+    again = made()([segments[draw] for draw in reversed(draws)])  # in threads, and another order
     for one, two in zip(once, reversed(again)):
         assert np.array_equal(one.features, two.features)
         assert np.array_equal(one.target, two.target)
-    different = [made(seed=1)(segments[draws[0]]), *once]
+    different = [made(seed=1).changed(segments[draws[0]]), *once]
     assert len({sample.features.tobytes() for sample in different}) >= len(different) - 1
     for number, features in enumerate(before):
         assert np.array_equal(features, segments.features(number))
@@ -272,7 +268,7 @@ def test_what_comes_out_is_a_batch_like_any_other(changed, kind):
 def test_half_of_the_segments_get_a_change(kind):
     segments = dataset(kind, [music(12)])
     changes = augment.Augmenter(kind.domain, ["band_limit"], False, segments, 1, seed=0)
-    samples = [changes(segments[Draw(0, epoch=epoch)]) for epoch in range(60)]
+    samples = changes([segments[Draw(0, epoch=epoch)] for epoch in range(60)])
     untouched = sum(np.array_equal(one.features, segments.features(0)) for one in samples)
     assert 15 < untouched < 45 and {sample.target for sample in samples} == {0}
 
