@@ -133,7 +133,7 @@ def test_noise_in_a_spectrogram_is_that_of_a_noisy_recording(spectra, number):
     louder = louder.T if spectra.name == "whisper" else louder
     bands = louder.mean(axis=0)
     assert abs(bands.mean()) < 1.2  # dB
-    assert np.abs(bands[3:]).max() < 2 and np.abs(bands).max() < 5
+    assert np.abs(bands[3:]).max() < 2.5 and np.abs(bands).max() < 5
     quiet = decibels(spectra, made, made.mean()), decibels(spectra, recorded, recorded.mean())
     assert quiet[0].std() == pytest.approx(quiet[1].std(), rel=0.1)
 
