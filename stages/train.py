@@ -36,6 +36,8 @@ def main(params: Params) -> None:
         )
         rate = params.train.learning_rate if pretrained else params.train.scratch_learning_rate
         how = "linear probe" if params.train.probe else f"learning rate {rate:g}"
+        if params.train.augment:
+            how += f", augmented by {', '.join(params.train.augment)}"
         machine = device.resolved(params.train)
         ran_on = {name: machine[name] for name in ("device", "precision")}
         log(f"{_plan(model, parts, labels, pretrained, how)}; {_where(**ran_on)}")
@@ -51,7 +53,7 @@ def main(params: Params) -> None:
                 outcome = probe.fit(model, segments, params.train.class_weights, live)
             else:
                 outcome = fine_tune.fine_tune(
-                    model, segments, params.train, rate, params.seed, checkpoints, live
+                    model, extractor, segments, params.train, rate, params.seed, checkpoints, live
                 )
             if live is not None:
                 _write_curves(outcome, Path(live.dir) / paths.CURVES.name)

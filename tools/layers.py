@@ -27,6 +27,7 @@ from genrepro.splits.duplicates import near_identical, read_fingerprints
 from genrepro.training import frozen, probe
 
 FOLDS = 5
+PLAIN = {"weighted_layer_sum": False, "augment": [], "spec_augment": None, "dropout": None}
 
 
 def main() -> None:
@@ -103,7 +104,7 @@ def inner_folds(params: Params, pool: Part) -> list[dict[str, str]]:
 def outputs(layer: int, encoded: Encoded, pool: Part, labels: list[str], params: Params):
     """(segments, channels): the input of a head on top of the first `layer` layers."""
     settings = {"layers": layer, "freeze": "backbone", "probe": True}
-    train = params.train.model_copy(update=settings | {"weighted_layer_sum": False})
+    train = params.train.model_copy(update=settings | PLAIN)
     model, _ = backbone.build(BACKBONE, labels, load_extractor(ENCODED), train, params.seed)
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -63,6 +63,9 @@ class Train(Section):
     weight_decay: float = Field(ge=0)
     label_smoothing: float = Field(ge=0, lt=1)
     class_weights: Literal["none", "balanced"]
+    dropout: float | None = Field(ge=0, lt=1)
+    spec_augment: bool | None
+    augment: list[Literal["gain", "noise", "shift", "band_limit", "mixup"]]
     early_stopping: int = Field(ge=0)
     keep: Literal["best", "last"]
     select_by: Literal["accuracy", "macro_f1", "loss"]
@@ -92,6 +95,11 @@ class Train(Section):
             raise ValueError(
                 "probe finds a head for one frozen layer: it needs freeze=backbone and "
                 "weighted_layer_sum=false"
+            )
+        if self.probe and (self.augment or self.spec_augment or self.dropout):
+            raise ValueError(
+                "probe solves for its head on outputs that are computed once: it needs augment=[], "
+                "spec_augment=null and dropout=null"
             )
         return self
 

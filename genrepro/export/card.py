@@ -151,6 +151,7 @@ def _settings(params: Params, facts: Facts, pretrained: bool) -> dict[str, objec
     scratch = settings.pop("scratch_learning_rate")
     if not pretrained:
         settings["learning_rate"] = scratch
+    settings["augment"] = ", ".join(settings["augment"]) or None
     return {key: value for key, value in settings.items() if value is not None}
 
 

@@ -32,6 +32,9 @@ from genrepro.model.wave_encoder import use_matrix_products
 # The names, in transformers, of what a classifier adds to a backbone and a checkpoint may lack.
 HEAD = ("classifier", "projector", "layer_weights")
 OPTIONAL = ("masked_spec_embed",)  # used only by SpecAugment, and missing from some checkpoints
+# What configs call the dropout of hidden values, attention weights, activations and the head.
+DROPOUTS = {"hidden_dropout", "hidden_dropout_prob", "dropout", "attention_dropout"}
+DROPOUTS |= {"attention_probs_dropout_prob", "activation_dropout", "final_dropout"}
 _CONFIG_ERRORS: tuple[type[Exception], ...] = (
     ArithmeticError,
     AttributeError,
@@ -54,7 +57,8 @@ def build(
     Raises:
         PipelineError: no model can be built from config.json, transformers has no audio
             classifier of this kind, the weights do not fit the config, or the backbone lacks what
-            `train.freeze`, `train.layers` or `train.weighted_layer_sum` need.
+            `train.freeze`, `train.layers`, `train.weighted_layer_sum`, `train.dropout` or
+            `train.spec_augment` need.
     """
     logging.disable_progress_bar()  # while weights are loaded
     try:
@@ -81,6 +85,8 @@ def _build(
             config, dtype=torch.float32, trust_remote_code=False
         )
     freeze(model, train.freeze)
+    if train.spec_augment and masks_itself(model):
+        _check_masks(config)
     skip_masks_longer_than_input(model)
     return use_fast_kernels(model) if train.fast_kernels else model, pretrained
 
@@ -129,8 +135,23 @@ def skip_masks_longer_than_input(model: PreTrainedModel) -> None:
     A mask covers `mask_time_length` frames, which are 0.2 s by default.
     """
     body = model.base_model
-    if hasattr(body, "_mask_hidden_states"):
+    if masks_itself(model):
         body._mask_hidden_states = functools.partial(_mask_hidden_states, body)
+
+
+def _check_masks(config) -> None:
+    if not config.mask_time_prob and not config.mask_feature_prob:
+        raise PipelineError(
+            "train.spec_augment is true, but the backbone's config.json sets mask_time_prob and "
+            "mask_feature_prob to 0, so that nothing would be masked; set it to null."
+        )
+
+
+def masks_itself(model: PreTrainedModel) -> bool:
+    """Whether SpecAugment is part of the classifier. Whisper's and AST's never mask anything,
+    although Whisper's config has the keys.
+    """
+    return hasattr(model.base_model, "_mask_hidden_states")
 
 
 def _mask_hidden_states(body: nn.Module, hidden: torch.Tensor, *args, **kwargs) -> torch.Tensor:
@@ -178,6 +199,10 @@ def _config(folder: Path, labels: list[str], train: Train) -> PreTrainedConfig:
     if train.weighted_layer_sum:  # a skipped layer would be missing from the sum
         for name in {"layerdrop", "encoder_layerdrop"} & vars(config).keys():
             setattr(config, name, 0.0)
+    if train.dropout is not None:
+        _set_dropout(config, train.dropout)
+    if train.spec_augment is not None and hasattr(config, "mask_time_prob"):
+        config.apply_spec_augment = train.spec_augment  # Whisper's does nothing: masks_itself
     if train.probe and hasattr(config, "classifier_proj_size"):
         config.classifier_proj_size = len(labels)  # the projector becomes the probe
     if train.layers:
@@ -193,6 +218,16 @@ def _keep_layers(config, count: int) -> None:
             "set it to null for all of them."
         )
     config.num_hidden_layers = count
+
+
+def _set_dropout(config, share: float) -> None:
+    names = DROPOUTS & vars(config).keys()
+    if not names:
+        raise PipelineError(
+            f"a {config.model_type} model has no dropout; set train.dropout to null."
+        )
+    for name in names:
+        setattr(config, name, share)
 
 
 def _pretrained(folder: Path, config) -> PreTrainedModel:

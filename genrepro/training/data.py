@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -28,14 +28,19 @@ class Draw(NamedTuple):
 
     segment: int
     counts: bool = True
+    epoch: int = 0
 
 
 class Sample(NamedTuple):
-    """A segment's features, its length before padding, and its target."""
+    """A segment's features, its length before padding, its target, and where it was drawn.
+
+    The target is the index of a label, or a share for each label.
+    """
 
     features: np.ndarray
     length: int
-    target: int
+    target: int | np.ndarray
+    draw: Draw = Draw(0)
 
 
 class Segments(Dataset):
@@ -55,7 +60,7 @@ class Segments(Dataset):
         features = self.features(draw.segment)
         length = len(features) if self.lengths is None else self.lengths[draw.segment]
         target = self.part.targets[self.part.clip_of[draw.segment]]
-        return Sample(features, length, target if draw.counts else IGNORED)
+        return Sample(features, length, target if draw.counts else IGNORED, draw)
 
     def features(self, index: int) -> np.ndarray:
         return self.encoded[self.part.rows[index]]
@@ -81,8 +86,9 @@ class Shuffled(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         random = np.random.default_rng([self.seed, self.epoch])
-        order = [Draw(index) for index in random.permutation(self.size).tolist()]
-        return iter(order + [Draw(order[-1].segment, counts=False)] * self.fillers)
+        permutation = random.permutation(self.size).tolist()
+        order = [Draw(index, epoch=self.epoch) for index in permutation]
+        return iter(order + [order[-1]._replace(counts=False)] * self.fillers)
 
 
 @dataclass(frozen=True)
@@ -97,15 +103,19 @@ class Collator:
             features than it is evaluated on: unequal segments then become several batches, under
             EQUAL, of segments of one length each.
         dtype: of the stacked features.
+        augment: changes the samples first.
     """
 
     input_name: str
     pad: bool = True
     dtype: torch.dtype = torch.float32
+    augment: Callable[[list[Sample]], list[Sample]] | None = None
 
     EQUAL = "equal_lengths"
 
     def __call__(self, samples: list[Sample]) -> dict:
+        if self.augment is not None:
+            samples = self.augment(samples)
         lengths = [sample.length for sample in samples]
         if self.pad or min(lengths) == max(lengths):
             return self._stack(samples)
@@ -114,10 +124,10 @@ class Collator:
         return {"labels": torch.cat([batch["labels"] for batch in batches]), self.EQUAL: batches}
 
     def _stack(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
-        arrays, lengths, targets = zip(*samples)
+        arrays, lengths, targets, _ = zip(*samples)
         inputs = {
             self.input_name: stacked(arrays, self.dtype),
-            "labels": torch.tensor(targets),
+            "labels": torch.from_numpy(np.stack(targets)),
         }
         if min(lengths) < max(lengths):
             inside = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]

@@ -22,6 +22,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers import SequenceFeatureExtractor as Extractor
 
 from genrepro.core import processes, reporting
 from genrepro.core.errors import PipelineError
@@ -29,6 +30,7 @@ from genrepro.core.params import Train
 from genrepro.core.stage import log
 from genrepro.encoding.parts import is_unequal
 from genrepro.model import device
+from genrepro.training import augment
 from genrepro.training.callbacks import Checkpoints, Curves, ProgressBar, Stopped
 from genrepro.training.data import Collator, Segments
 from genrepro.training.trainer import ClipTrainer
@@ -52,6 +54,7 @@ class Outcome:
 
 def fine_tune(
     model: PreTrainedModel,
+    extractor: Extractor,
     segments: dict[str, Segments],
     train: Train,
     learning_rate: float,
@@ -65,18 +68,20 @@ def fine_tune(
     `checkpoints`, if there is one.
 
     Args:
+        extractor: the feature extractor that made the segments, for what changes them.
         live: where the learning curves go; None on all ranks but the first.
 
     Raises:
-        PipelineError: the device is missing or out of memory, training diverged, or it was told to
-            stop.
+        PipelineError: the segments cannot be changed as `train.augment` asks, the device is missing
+            or out of memory, training diverged, or it was told to stop.
     """
     with device.explain_out_of_memory(device.less_memory(train)):
-        return _fine_tune(model, segments, train, learning_rate, seed, checkpoints, live)
+        return _fine_tune(model, extractor, segments, train, learning_rate, seed, checkpoints, live)
 
 
 def _fine_tune(
     model: PreTrainedModel,
+    extractor: Extractor,
     segments: dict[str, Segments],
     train: Train,
     learning_rate: float,
@@ -89,6 +94,7 @@ def _fine_tune(
     if live is not None:
         parts = (each.part for each in segments.values())
         callbacks.insert(1, Curves(live, train.select_by == "macro_f1" or is_unequal(parts)))
+    change = augment.augmenter(extractor, model, segments["train"], train, seed)
     if train.early_stopping:
         callbacks.append(EarlyStoppingCallback(train.early_stopping))
     trainer = ClipTrainer(
@@ -97,7 +103,7 @@ def _fine_tune(
         train_dataset=segments["train"],
         eval_dataset=segments["validation"],
         recipe=train,
-        data_collator=_collator(model, segments["train"], device.choose_device(train)),
+        data_collator=_collator(model, segments["train"], device.choose_device(train), change),
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
@@ -122,11 +128,14 @@ def _fine_tune(
     return _outcome(trainer, train.keep)
 
 
-def _collator(model: PreTrainedModel, segments: Segments, where: str) -> Collator:
+def _collator(
+    model: PreTrainedModel, segments: Segments, where: str, change: augment.Augmenter | None
+) -> Collator:
     """Models that normalise over time, as "group" does, never get padded waveforms."""
     normalises = getattr(model.config, "feat_extract_norm", None) == "group"
     dtype = torch.float32 if where == "cpu" else torch.float16
-    return Collator(model.main_input_name, not normalises or segments.lengths is not None, dtype)
+    pad = not normalises or segments.lengths is not None
+    return Collator(model.main_input_name, pad, dtype, change)
 
 
 def arguments(

@@ -43,10 +43,13 @@ def cached_outputs(
         folder: where the outputs are kept, as an encoded corpus; if it exists, it is read.
 
     Yields:
-        The segments of each split: outputs of the frozen layers, or, of a model without any, what
-        was encoded.
+        The segments of each split: outputs of the frozen layers, or, of a model without any or
+        whose outputs are to vary, what was encoded.
     """
     name = frozen_layers(model)
+    if name is not None and _vary(train, is_body=name in dict(model.named_children())):
+        log("train.augment, spec_augment or dropout: frozen layers are computed in every epoch")
+        name = None
     if name is None:
         yield {split: Segments(encoded, part) for split, part in parts.items()}
         return
@@ -97,6 +100,14 @@ def frozen_layers(model: PreTrainedModel) -> str | None:
     if convolutions is None or _is_trainable(convolutions):
         return None
     return f"{name}.feature_extractor"
+
+
+def _vary(train: Train, is_body: bool) -> bool:
+    """Whether the frozen layers' outputs differ from epoch to epoch.
+
+    SpecAugment and dropout act after the convolutions.
+    """
+    return bool(train.augment or (is_body and (train.spec_augment or train.dropout)))
 
 
 def _is_trainable(module: nn.Module) -> bool:

@@ -16,7 +16,7 @@ from genrepro.core.errors import PipelineError
 from genrepro.core.params import Train
 from genrepro.model.inference import average_segments, segment_logits
 from genrepro.training.callbacks import steps_per_epoch
-from genrepro.training.data import Collator, Prefetcher, Shuffled
+from genrepro.training.data import IGNORED, Collator, Prefetcher, Shuffled
 from genrepro.training.metric import ClipFigures, selection
 
 EPOCH_LOSS = "training loss of the epoch so far"  # its key in trainer_state.json
@@ -140,15 +140,25 @@ class ClipTrainer(Trainer):
         self.sampler.set_epoch(self.state.global_step // steps_per_epoch(self.args, self.state))
 
     def _loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
-        """Cross-entropy over the effective batch; accumulated batches are weighted by size."""
-        loss = functional.cross_entropy(
+        """Cross-entropy over the effective batch; accumulated batches are weighted by size.
+
+        Args:
+            labels: (batch,), or (batch, labels) shares where segments were mixed. Trainer counts
+                each of the shares as an item.
+        """
+        mixed = labels.dim() == 2
+        losses = functional.cross_entropy(
             outputs.logits.float(),
-            labels,
+            labels.clamp(min=0) if mixed else labels,
             weight=self.class_weights,
             label_smoothing=self.recipe.label_smoothing,
-            reduction="sum",
+            reduction="none" if mixed else "sum",
         )
-        return loss / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+        if not mixed:
+            return losses / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+        loss = (losses * (labels[:, 0] != IGNORED)).sum()
+        items = labels.numel() if num_items_in_batch is None else num_items_in_batch
+        return loss * labels.shape[1] / items
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         """Figures of the validation clips, and what ranks the epochs.

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from genrepro.core.errors import PipelineError
-from genrepro.core.params import load
+from genrepro.core.params import Train, load
 from tests.support.samples import ROOT
 
 
@@ -64,6 +64,10 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(refusal):
         ("train.learning_rate", -1, "greater than 0"),
         ("encode.segment_seconds", None, "valid number"),
         ("encode.max_seconds", 0.05, "greater than or equal to 0.1"),
+        ("train.dropout", 1.0, "less than 1"),
+        ("train.spec_augment", "often", "valid boolean"),
+        ("train.augment", "noise", "valid list"),
+        ("train.augment", ["nois"], "'noise'"),
         ("data.corpus", "", "at least 1 character"),
         ("seed", -1, "greater than or equal to 0"),
     ],
@@ -81,6 +85,16 @@ def test_a_batch_that_does_not_divide_the_effective_batch_is_refused(refusal):
 
 def test_a_probe_of_a_backbone_that_is_not_frozen_is_refused(refusal):
     assert "it needs freeze=backbone" in refusal("train.probe", True)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"augment": ["noise"]}, {"spec_augment": True}, {"dropout": 0.1}]
+)
+def test_a_probe_of_outputs_that_vary_is_refused(params_yaml, changed):
+    probe = params_yaml["train"] | {"probe": True, "freeze": "backbone"}
+    Train.model_validate(probe | {"spec_augment": False, "dropout": 0.0})
+    with pytest.raises(ValueError, match="outputs that are computed once: it needs augment="):
+        Train.model_validate(probe | changed)
 
 
 def test_a_number_that_yaml_reads_as_text_is_a_number(params_yaml, tmp_path):

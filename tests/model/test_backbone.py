@@ -126,6 +126,53 @@ def test_a_half_precision_checkpoint_is_trained_in_single_precision(kind, tmp_pa
     assert {p.dtype for p in built(tmp_path, extractor)[0].parameters()} == {torch.float32}
 
 
+def test_dropout_is_set_in_every_layer_that_has_some(kind):
+    """In the configs of all three kinds, and so in what their layers draw."""
+    _, folder, extractor, segments = kind
+    batch = torch.from_numpy(np.stack(segments).astype(np.float32))
+    masks = {"apply_spec_augment": False, "layerdrop": 0.0}
+    for share in (0.0, 0.3):
+        model, _ = built(folder, extractor, dropout=share)
+        keys = backbone.DROPOUTS & vars(model.config).keys()
+        assert len(keys) >= 2 and {getattr(model.config, key) for key in keys} == {share}
+        for key in masks.keys() & vars(model.config).keys():
+            setattr(model.config, key, masks[key])
+        one, two = (model.train()(batch).logits for _ in range(2))
+        assert torch.equal(one, two) == (share == 0)
+    unset, _ = built(folder, extractor)
+    original = json.loads((folder / "config.json").read_text())
+    assert all(getattr(unset.config, key) == original[key] for key in keys)
+
+
+def test_an_architecture_without_dropout_is_a_sentence(kind, monkeypatch):
+    _, folder, extractor, _ = kind
+    monkeypatch.setattr(backbone, "DROPOUTS", {"dropout_of_another"})
+    with pytest.raises(PipelineError, match=r"model has no dropout; set train\.dropout to null"):
+        built(folder, extractor, dropout=0.1)
+
+
+def test_spec_augment_is_the_parameters_or_the_checkpoints(kind):
+    """tiny_backbone's HuBERT says false, and Whisper's and AST's classifiers have no masks."""
+    name, folder, extractor, segments = kind
+    batch = torch.from_numpy(np.stack(segments).astype(np.float32))
+    for wanted in (None, False, True):
+        model, _ = built(folder, extractor, dropout=0.0, spec_augment=wanted)
+        model.config.layerdrop = 0.0
+        one, two = (model.train()(batch).logits for _ in range(2))
+        assert backbone.masks_itself(model) == (name == "hubert")
+        assert torch.equal(one, two) == (not wanted or name != "hubert")
+
+
+def test_masks_that_would_hide_nothing_are_refused(tmp_path):
+    folder = tiny_backbone("hubert", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    extractor = adapt(load_extractor(folder), PARAMS.encode, longest_seconds=1.0)
+    with pytest.raises(PipelineError, match="so that nothing would be masked"):
+        built(folder, extractor, spec_augment=True)
+
+
 def test_frozen_layers_have_no_trainable_parameters(kind):
     name, folder, extractor, _ = kind
     trained = {

@@ -210,7 +210,7 @@ def test_padding_segments_add_nothing_to_the_loss():
         rows, targets, clip_of = [0, 1], [2, 1], [0, 1]
 
     segments = Segments([np.zeros(3), np.ones(3)], Part)
-    features, length, target = segments[Draw(1, counts=False)]
+    features, length, target, _ = segments[Draw(1, counts=False)]
     assert features.tolist() == [1, 1, 1] and length == 3
     loss = torch.nn.functional.cross_entropy
     logits = torch.randn(1, 3)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from genrepro.model import backbone, device
 from genrepro.model.inference import segment_logits
 from genrepro.training import fine_tune, frozen
 from genrepro.training.callbacks import Checkpoints
-from genrepro.training.data import Collator, Prefetcher, Sample
+from genrepro.training.data import IGNORED, Collator, Prefetcher, Sample
 from genrepro.training.trainer import ClipTrainer
 from tests.support.samples import RATE, ROOT, tiny_backbone, tone
 
@@ -73,7 +74,7 @@ def train(made, where, epochs=4, rate=3e-3, stop_after=None, **changed):
     where.mkdir(exist_ok=True)
     with frozen.cached_outputs(model, encoded, parts, recipe, where / "frozen") as segments:
         outcome = fine_tune.fine_tune(
-            model, segments, recipe, rate, 42, where / "checkpoints", live
+            model, extractor, segments, recipe, rate, 42, where / "checkpoints", live
         )
     live.end()
     return model, outcome
@@ -159,6 +160,77 @@ def test_dropout_and_layerdrop_resume_where_they_stopped(tmp_path, monkeypatch, 
     preempted(monkeypatch, made, tmp_path / "interrupted", 1, **recipe)
     resumed, _ = train(made, tmp_path / "interrupted", **recipe)
     assert torch.equal(weights(resumed), weights(uninterrupted))
+
+
+CHANGED = {"augment": ["shift", "gain", "noise", "band_limit", "mixup"], "epochs": 2}
+CHANGED |= {"spec_augment": True}
+
+
+@pytest.fixture(scope="module")
+def changed(made, tmp_path_factory):
+    where = tmp_path_factory.mktemp("changed")
+    return *train(made, where, **CHANGED, batch_size=4), where
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_changed_segments_resume_in_the_middle_of_an_epoch_to_the_same_bytes(
+    made, changed, tmp_path, monkeypatch, step
+):
+    preempted(monkeypatch, made, tmp_path, step, **CHANGED, batch_size=4)
+    model, outcome = train(made, tmp_path, **CHANGED, batch_size=4)
+    assert outcome == changed[1]
+    assert torch.equal(weights(model), weights(changed[0]))
+    curve = "curves/plots/metrics/train/loss.tsv"
+    assert (tmp_path / curve).read_bytes() == (changed[2] / curve).read_bytes()
+
+
+def test_changed_segments_differ_and_the_smaller_batch_is_still_the_same_recipe(
+    made, changed, uninterrupted, tmp_path
+):
+    """Trainer counts the shares of mixed labels as items of a batch; the loss is per segment."""
+    assert not torch.equal(weights(changed[0]), weights(uninterrupted[0]))
+    _, outcome = train(made, tmp_path, **CHANGED, batch_size=8)
+    assert outcome.loss == pytest.approx(changed[1].loss, abs=1e-3)
+    rates = [last_value(where, "train/loss") for where in (tmp_path, changed[2])]
+    assert rates[0] == pytest.approx(rates[1], abs=1e-3)
+
+
+def test_validation_never_changes(made, tmp_path, monkeypatch):
+    folder, _ = made
+    encoded, seen = Encoded.open(folder), []
+
+    def remember(model, segments, batch_size):
+        seen.extend(segments)
+        return segment_logits(model, segments, batch_size)
+
+    monkeypatch.setattr("genrepro.training.trainer.segment_logits", remember)
+    train(made, tmp_path, **CHANGED)
+    rows = read_parts(folder / "split.csv", encoded)[0]["validation"].rows * 2
+    assert all(np.array_equal(one, encoded[row]) for one, row in zip(seen, rows, strict=True))
+
+
+def test_the_loss_of_mixed_labels_is_that_of_each_by_its_share(unequal, tmp_path):
+    """Also with weights and smoothing; a filler, all of whose shares are IGNORED, adds nothing."""
+    folder, _ = unequal
+    recipe = PARAMS.train.model_copy(update={"class_weights": "balanced", "label_smoothing": 0.1})
+    part = read_parts(folder / "split.csv", Encoded.open(folder))[0]["train"]
+    weight = torch.tensor([17 / 3 / count for count in torch.bincount(torch.tensor(part.targets))])
+    stand_in = SimpleNamespace(class_weights=weight, recipe=recipe)
+    outputs = SimpleNamespace(logits=torch.randn(4, 3))
+    one, two = torch.tensor([0, 1, 2]), torch.tensor([1, 1, 0])
+    share = torch.tensor([0.7, 0.5, 0.9])
+    shares = torch.full((4, 3), float(IGNORED))
+    shares[:3] = torch.nn.functional.one_hot(one, 3) * share[:, None]
+    shares[:3] += torch.nn.functional.one_hot(two, 3) * (1 - share[:, None])
+
+    def loss(labels):
+        return torch.nn.functional.cross_entropy(
+            outputs.logits[:3], labels, weight=weight, label_smoothing=0.1, reduction="none"
+        )
+
+    expected = (share * loss(one) + (1 - share) * loss(two)).sum() / 3
+    found = ClipTrainer._loss(stand_in, outputs, shares, num_items_in_batch=torch.tensor(9))
+    torch.testing.assert_close(found, expected)
 
 
 def preempted(monkeypatch, made, where, step: int, **recipe) -> None:

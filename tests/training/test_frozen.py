@@ -103,6 +103,19 @@ def test_a_model_without_frozen_layers_reads_what_was_encoded(made, tmp_path):
         parameter.requires_grad_(trainable[name])
 
 
+@pytest.mark.parametrize(
+    "changed", [{"augment": ["shift"]}, {"spec_augment": True}, {"dropout": 0.1}]
+)
+def test_outputs_that_vary_are_not_computed_once(made, tmp_path, capsys, changed):
+    """SpecAugment and dropout act after the convolutions, whose outputs they leave alone."""
+    model, encoded = made
+    train = TRAIN.model_copy(update=changed)
+    once = "augment" not in changed and frozen.frozen_layers(model).endswith("feature_extractor")
+    with frozen.cached_outputs(model, encoded, PARTS, train, tmp_path / "frozen") as segments:
+        assert (segments["train"].encoded is not encoded) == once
+    assert ("computed in every epoch" in capsys.readouterr().out) == (not once)
+
+
 def test_the_precision_of_the_run_is_used(made, tmp_path):
     model, encoded = made
     recipe = TRAIN.model_copy(update={"precision": "bf16"})
