@@ -17,9 +17,8 @@ from huggingface_hub import ModelCardData
 from tests.support.fake_package import FAKE, FAKE_PACKAGE
 from tests.support.loopback_publish import READ_ONLY, TOKEN, LoopbackPublish
 from tests.support.samples import ROOT
-from tools import page
+from tools import page, results
 from tools import publish as tool
-from tools import results
 
 REPO = "ada/distilhubert-finetuned-gtzan"
 CURVES = "metrics/train/plots/metrics"
