@@ -17,6 +17,7 @@ from genrepro.encoding.parts import Part, is_unequal, label_counts, read_parts
 from genrepro.encoding.store import Encoded
 from genrepro.model import allocator, backbone, device
 from genrepro.training import fine_tune, frozen, probe
+from genrepro.training.callbacks import DIGITS
 
 
 def main(params: Params) -> None:
@@ -32,9 +33,12 @@ def main(params: Params) -> None:
         model, pretrained = backbone.build(
             paths.BACKBONE, labels, extractor, params.train, params.seed
         )
-        rate = params.train.learning_rate if pretrained else params.train.scratch_learning_rate
-        how = "linear probe" if params.train.probe else f"learning rate {rate:g}"
-        machine = device.resolved(params.train)
+        train = device.settle_precision(params.train, model.num_parameters())
+        if train.precision == "fp64":
+            model.double()
+        rate = train.learning_rate if pretrained else train.scratch_learning_rate
+        how = "linear probe" if train.probe else f"learning rate {rate:g}"
+        machine = device.resolved(train)
         ran_on = {name: machine[name] for name in ("device", "precision")}
         log(f"{_plan(model, parts, labels, pretrained, how)}; {_where(**ran_on)}")
         with distributed.rank_0_first("start"):  # rank 0 has the stage's lock, and cleans up
@@ -42,14 +46,14 @@ def main(params: Params) -> None:
         used = {part: parts[part] for part in ("train", "validation")}
         cache = checkpoints / "frozen"
         with (
-            frozen.cached_outputs(model, corpus, used, params.train, cache) as segments,
+            frozen.cached_outputs(model, corpus, used, train, cache) as segments,
             _curves() as live,
         ):
-            if params.train.probe:
-                outcome = probe.fit(model, segments, params.train.class_weights, live)
+            if train.probe:
+                outcome = probe.fit(model, segments, train.class_weights, live)
             else:
                 outcome = fine_tune.fine_tune(
-                    model, segments, params.train, rate, params.seed, checkpoints, live
+                    model, segments, train, rate, params.seed, checkpoints, live
                 )
         if processes.rank():
             return
@@ -59,9 +63,9 @@ def main(params: Params) -> None:
         write_json(
             paths.VALIDATION,
             {
-                "accuracy": outcome.accuracy,
-                "macro_f1": outcome.macro_f1,
-                "loss": outcome.loss,
+                "accuracy": round(outcome.accuracy, DIGITS),
+                "macro_f1": round(outcome.macro_f1, DIGITS),
+                "loss": round(outcome.loss, DIGITS),
                 "clips": len(parts["validation"].clips),
                 outcome.by: outcome.kept,
             }

@@ -37,7 +37,7 @@ def take(folder: Path, **model: object) -> dict[str, object]:
 
 
 def test_a_folder_without_weights_is_trained_from_scratch(tmp_path):
-    model = Model(id=str(ROOT / "backbones/tiny-ast"), revision=None, allow_pickle=False)
+    model = Model(id=str(ROOT / "tests/support/tiny-ast"), revision=None, allow_pickle=False)
     source = pretrained.take(model, tmp_path / "taken")
     assert source == {"id": model.id, "revision": None, "weights": None}
     names = {path.name for path in (tmp_path / "taken").iterdir()}

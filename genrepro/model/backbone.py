@@ -86,7 +86,9 @@ def _build(
 
 
 def load(folder: Path) -> PreTrainedModel:
-    """Load a trained classifier for inference, in float32 on the CPU, with the fast kernels.
+    """Load a trained classifier for inference, on the CPU, with the fast kernels.
+
+    It is in float64 if it was trained in float64, else in float32.
 
     Raises:
         PipelineError: the folder holds no trained classifier, or a damaged one.
@@ -94,11 +96,12 @@ def load(folder: Path) -> PreTrainedModel:
     if not (folder / "config.json").exists():
         raise PipelineError(f"{folder} holds no trained model: type `dvc repro`.")
     logging.disable_progress_bar()
+    config = _read_config(folder)
     try:
         model = AutoModelForAudioClassification.from_pretrained(
             folder,
-            config=_read_config(folder),
-            dtype=torch.float32,
+            config=config,
+            dtype=torch.promote_types(config.dtype or torch.float32, torch.float32),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,

@@ -120,7 +120,7 @@ def _fine_tune(
 def _collator(model: PreTrainedModel, segments: Segments, where: str) -> Collator:
     """Models that normalise over time, as "group" does, never get padded waveforms."""
     normalises = getattr(model.config, "feat_extract_norm", None) == "group"
-    dtype = torch.float32 if where == "cpu" else torch.float16
+    dtype = model.dtype if where == "cpu" else torch.float16
     return Collator(model.main_input_name, not normalises or segments.lengths is not None, dtype)
 
 

@@ -40,10 +40,13 @@ class ClipTrainer(Trainer):
         if recipe.class_weights == "balanced":
             targets = self.train_dataset.part.targets
             present = np.unique(targets)
-            self.class_weights = torch.zeros(self.model.config.num_labels, device=self.args.device)
+            full = torch.promote_types(self.model.dtype, torch.float32)
+            self.class_weights = torch.zeros(
+                self.model.config.num_labels, dtype=full, device=self.args.device
+            )
             self.class_weights[present] = torch.as_tensor(
                 compute_class_weight("balanced", classes=present, y=targets),
-                dtype=torch.float32,
+                dtype=full,
                 device=self.args.device,
             )
         self.figures = ClipFigures(keep_in_memory=True)
@@ -141,8 +144,9 @@ class ClipTrainer(Trainer):
 
     def _loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
         """Cross-entropy over the effective batch; accumulated batches are weighted by size."""
+        logits = outputs.logits.to(torch.promote_types(outputs.logits.dtype, torch.float32))
         loss = functional.cross_entropy(
-            outputs.logits.float(),
+            logits,
             labels,
             weight=self.class_weights,
             label_smoothing=self.recipe.label_smoothing,

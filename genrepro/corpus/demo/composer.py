@@ -137,11 +137,10 @@ def render(piece: Piece, card: dict) -> np.ndarray:
     keys = (card["seed"], band_number)
     song_rng = generator(*keys, genre, song_number + 1)
     band = Band(generator(*keys, genre), Gear(*keys))
-    tonics = band.two(*range(40, 52))
 
     def begin(bpm: float, **style: Any) -> Score:
         tempo = bpm * TEMPO ** song_rng.uniform(-1, 1)
-        tonic = tonics[int(song_rng.integers(2))]
+        tonic = int(song_rng.integers(40, 52))
         return Score(song_rng, rate, seconds, tempo, tonic, **style)
 
     score = GENRES[piece.label](band, begin)
