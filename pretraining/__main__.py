@@ -6,10 +6,10 @@ import csv
 from pathlib import Path
 
 import torch
+import yaml
 from safetensors.torch import save_file
 from transformers import HubertConfig, HubertModel
 
-from genrepro.core.config import read_yaml
 from genrepro.core.files import atomic_output
 from genrepro.core.stage import log, run
 from pretraining import masked, music, probe, targets
@@ -19,7 +19,7 @@ THREADS = 2  # with another number the weights have other last digits
 
 
 def main() -> None:
-    params = read_yaml(FOLDER / "params.yaml")
+    params = yaml.safe_load((FOLDER / "params.yaml").read_text(encoding="utf-8"))
     torch.set_num_threads(THREADS)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     waves = music.unlabelled(params["music"])

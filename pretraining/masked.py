@@ -1,4 +1,4 @@
-"""HuBERT's pretraining: predict the clusters of masked frames (Hsu et al. 2021, arXiv:2106.07447)."""
+"""HuBERT's pretraining, masked prediction of clusters (Hsu et al. 2021, arXiv:2106.07447)."""
 
 from __future__ import annotations
 

@@ -29,7 +29,9 @@ def accuracy(
         [_features(backbone, waves[at : at + BATCH]) for at in range(0, len(waves), BATCH)]
     )
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-    return float(cross_val_score(model, features, labels, groups=groups, cv=GroupKFold(FOLDS)).mean())
+    return float(
+        cross_val_score(model, features, labels, groups=groups, cv=GroupKFold(FOLDS)).mean()
+    )
 
 
 @torch.inference_mode()

@@ -34,7 +34,7 @@ def test_the_values_of_the_repository_are_the_recipe_of_the_course():
     params = load(ROOT / "params.yaml")
     train = params.train
     assert (train.batch_size, train.effective_batch_size, train.epochs) == (8, 8, 10)
-    assert (train.learning_rate, train.warmup, params.seed) == (5e-5, 0.1, 42)
+    assert (train.learning_rate, train.warmup, params.seed) == (5e-4, 0.1, 42)
     assert (params.encode.max_seconds, params.encode.normalize) == (30, True)
     assert params.split.folds == 10
 

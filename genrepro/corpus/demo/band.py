@@ -17,11 +17,15 @@ Begin = Callable[..., Score]
 OWN = 0.1  # how often a band plays an instrument of its own where the genre has another
 FAMILIES = (
     ("upright bass", "finger bass", "picked bass", "synth bass", "sub bass"),
-    ("piano", "electric piano", "organ", "harpsichord", "vibraphone", "synth pluck", "banjo")
-    + ("acoustic guitar", "clean guitar", "electric guitar"),
+    (
+        *("piano", "electric piano", "organ", "harpsichord", "vibraphone", "synth pluck"),
+        *("banjo", "acoustic guitar", "clean guitar", "electric guitar"),
+    ),
     ("strings", "cello", "pad", "brass"),
-    ("fiddle", "steel guitar", "flute", "clarinet", "oboe", "trumpet", "saxophone", "harmonica")
-    + ("singer", "rapper", "growler", "synth lead"),
+    (
+        *("fiddle", "steel guitar", "flute", "clarinet", "oboe", "trumpet", "saxophone"),
+        *("harmonica", "singer", "rapper", "growler", "synth lead"),
+    ),
 )
 
 
