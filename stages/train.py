@@ -41,6 +41,11 @@ def main(params: Params) -> None:
         machine = device.resolved(train)
         ran_on = {name: machine[name] for name in ("device", "precision")}
         log(f"{_plan(model, parts, labels, pretrained, how)}; {_where(**ran_on)}")
+        if pretrained and train.freeze != "backbone" and _is_too_high(rate, model.num_parameters()):
+            log(
+                f"train.learning_rate={rate:g} is high for a pretrained backbone of this size: the "
+                "course's is 5e-05; `python -m tools.recipe distilhubert` sets it"
+            )
         with distributed.rank_0_first("start"):  # rank 0 has the stage's lock, and cleans up
             checkpoints = resume.folder("train", params, machine)
         used = {part: parts[part] for part in ("train", "validation")}
@@ -90,6 +95,11 @@ def _curves() -> Iterator[Live | None]:
         Live(str(draft), dvcyaml=None, save_dvc_exp=False) as live,
     ):
         yield live
+
+
+def _is_too_high(rate: float, parameters: int) -> bool:
+    """Whether a rate is for small models, such as the demo's, and the model is none."""
+    return rate > 2e-4 and parameters > 10_000_000
 
 
 def _where(device: object, precision: object) -> str:
