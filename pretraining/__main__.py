@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import torch
@@ -22,6 +23,8 @@ def main() -> None:
     params = yaml.safe_load((FOLDER / "params.yaml").read_text(encoding="utf-8"))
     torch.set_num_threads(THREADS)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts
+    torch.use_deterministic_algorithms(True)
     waves = music.unlabelled(params["music"])
     rate = params["music"]["sample_rate"]
     wanted = targets.clusters(waves, rate, params["clusters"], params["seed"])

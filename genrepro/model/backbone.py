@@ -23,6 +23,7 @@ from transformers.utils import logging
 
 from genrepro.core.errors import PipelineError, one_line
 from genrepro.core.params import Train
+from genrepro.core.stage import log
 from genrepro.model.allocator import release_between_shapes
 from genrepro.model.attention import use_blockwise_dropout
 from genrepro.model.convolution import use_fourier_convolutions
@@ -54,7 +55,7 @@ def build(
     Raises:
         PipelineError: no model can be built from config.json, transformers has no audio
             classifier of this kind, the weights do not fit the config, or the backbone lacks what
-            `train.freeze`, `train.layers` or `train.weighted_layer_sum` need.
+            `train.layers` or `train.weighted_layer_sum` need.
     """
     logging.disable_progress_bar()  # while weights are loaded
     try:
@@ -80,7 +81,8 @@ def _build(
         model = AutoModelForAudioClassification.from_config(
             config, dtype=torch.float32, trust_remote_code=False
         )
-    freeze(model, train.freeze)
+    random = train.freeze == "convolutions" and not pretrained
+    freeze(model, "nothing" if random else train.freeze)
     skip_masks_longer_than_input(model)
     return use_fast_kernels(model) if train.fast_kernels else model, pretrained
 
@@ -233,11 +235,7 @@ def _names(keys) -> list[str]:
 
 
 def freeze(model: PreTrainedModel, what: str) -> None:
-    """Exclude parameters from training: "nothing", "convolutions" or "backbone".
-
-    Raises:
-        PipelineError: the backbone has no convolutional encoder.
-    """
+    """Exclude parameters from training: nothing, convolutions (if it has some) or backbone."""
     if what == "backbone":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and name.startswith(HEAD))
@@ -251,7 +249,5 @@ def _convolutions(model: PreTrainedModel) -> list[nn.Module]:
         return [model.base_model.feature_extractor]
     if model.config.model_type == "whisper":
         return [model.encoder.conv1, model.encoder.conv2]
-    raise PipelineError(
-        f"a {model.config.model_type} model has no convolutional encoder; "
-        "set train.freeze to nothing or backbone."
-    )
+    log(f"a {model.config.model_type} model has no convolutional encoder: nothing is frozen")
+    return []

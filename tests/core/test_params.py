@@ -57,7 +57,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(refusal):
     [
         ("train.batch_size", 0, "greater than or equal to 1"),
         ("train.batch_size", "many", "valid integer"),
-        ("train.precision", "fp8", "'auto', 'fp16', 'bf16' or 'none'"),
+        ("train.precision", "fp8", "'auto', 'fp16', 'bf16', 'fp64' or 'none'"),
         ("split.protocol", "random", "'stratified'"),
         ("split.fold", 10, "0 to 9"),
         ("train.warmup", 1.5, "less than 1"),

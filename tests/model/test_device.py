@@ -230,7 +230,7 @@ def test_the_batch_size_suggested_when_memory_runs_out_is_accepted(
 
 
 def test_one_segment_at_a_time_gets_advice_that_is_left_to_follow():
-    alone = TRAIN.model_copy(update={"batch_size": 1})
+    alone = TRAIN.model_copy(update={"batch_size": 1, "freeze": "nothing"})
     assert "gradient_checkpointing=true or train.freeze=conv" in device.less_memory(alone)
     rest = {"gradient_checkpointing": True, "freeze": "convolutions"}
     assert "set a shorter encode" in device.less_memory(alone.model_copy(update=rest))
