@@ -31,7 +31,7 @@ def main(params: Params) -> None:
     allocator.keep_freed_memory()
     used = device.set_up_inference(params.evaluate)
     with record_speed("export") as figures, device.explain_out_of_memory(device.LESS_MEMORY):
-        model, extractor = backbone.load(paths.FINETUNED), load_extractor(paths.FINETUNED)
+        model, extractor = backbone.load(paths.FINETUNED).float(), load_extractor(paths.FINETUNED)
         segments = _test_segments()
         with atomic_output(paths.EXPORT) as draft:
             model.save_pretrained(draft)

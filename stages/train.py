@@ -19,6 +19,7 @@ from genrepro.encoding.parts import Part, is_unequal, label_counts, read_parts
 from genrepro.encoding.store import Encoded
 from genrepro.model import allocator, backbone, device
 from genrepro.training import fine_tune, frozen, probe
+from genrepro.training.callbacks import DIGITS
 
 
 def main(params: Params) -> None:
@@ -34,26 +35,34 @@ def main(params: Params) -> None:
         model, pretrained = backbone.build(
             paths.BACKBONE, labels, extractor, params.train, params.seed
         )
-        rate = params.train.learning_rate if pretrained else params.train.scratch_learning_rate
-        how = "linear probe" if params.train.probe else f"learning rate {rate:g}"
-        if params.train.augment:
-            how += f", augmented by {', '.join(params.train.augment)}"
-        machine = device.resolved(params.train)
+        train = device.settle_precision(params.train, model.num_parameters())
+        if train.precision == "fp64":
+            model.double()
+        rate = train.learning_rate if pretrained else train.scratch_learning_rate
+        how = "linear probe" if train.probe else f"learning rate {rate:g}"
+        if train.augment:
+            how += f", augmented by {', '.join(train.augment)}"
+        machine = device.resolved(train)
         ran_on = {name: machine[name] for name in ("device", "precision")}
         log(f"{_plan(model, parts, labels, pretrained, how)}; {_where(**ran_on)}")
+        if pretrained and train.freeze != "backbone" and _is_too_high(rate, model.num_parameters()):
+            log(
+                f"train.learning_rate={rate:g} is high for a pretrained backbone of this size: the "
+                "course's is 5e-05; `python -m tools.recipe distilhubert` sets it"
+            )
         with distributed.rank_0_first("start"):  # rank 0 has the stage's lock, and cleans up
             checkpoints = resume.folder("train", params, machine)
         used = {part: parts[part] for part in ("train", "validation")}
         cache = checkpoints / "frozen"
         with (
-            frozen.cached_outputs(model, corpus, used, params.train, cache) as segments,
+            frozen.cached_outputs(model, corpus, used, train, cache) as segments,
             _curves() as live,
         ):
-            if params.train.probe:
-                outcome = probe.fit(model, segments, params.train.class_weights, live)
+            if train.probe:
+                outcome = probe.fit(model, segments, train.class_weights, live)
             else:
                 outcome = fine_tune.fine_tune(
-                    model, extractor, segments, params.train, rate, params.seed, checkpoints, live
+                    model, extractor, segments, train, rate, params.seed, checkpoints, live
                 )
             if live is not None:
                 _write_curves(outcome, Path(live.dir) / paths.CURVES.name)
@@ -65,9 +74,9 @@ def main(params: Params) -> None:
         write_json(
             paths.VALIDATION,
             {
-                "accuracy": outcome.accuracy,
-                "macro_f1": outcome.macro_f1,
-                "loss": outcome.loss,
+                "accuracy": round(outcome.accuracy, DIGITS),
+                "macro_f1": round(outcome.macro_f1, DIGITS),
+                "loss": round(outcome.loss, DIGITS),
                 "clips": len(parts["validation"].clips),
                 outcome.by: outcome.kept,
             }
@@ -102,6 +111,11 @@ def _write_curves(outcome: fine_tune.Outcome, path: Path) -> None:
         for value, *figures in outcome.curve:
             kept = int(value == outcome.kept)
             rows.writerow([outcome.by, f"{value:g}", *(f"{each:.6g}" for each in figures), kept])
+
+
+def _is_too_high(rate: float, parameters: int) -> bool:
+    """Whether a rate is for small models, such as the demo's, and the model is none."""
+    return rate > 2e-4 and parameters > 10_000_000
 
 
 def _where(device: object, precision: object) -> str:

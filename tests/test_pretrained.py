@@ -37,7 +37,8 @@ def take(folder: Path, **model: object) -> dict[str, object]:
 
 
 def test_a_folder_without_weights_is_trained_from_scratch(tmp_path):
-    model = Model(id=str(ROOT / "backbones/tiny-ast"), revision=None, allow_pickle=False)
+    folder = shutil.copytree(ROOT / "tests/support/tiny-ast", tmp_path / "tiny-ast")
+    model = Model(id=str(folder), revision=None, allow_pickle=False)
     source = pretrained.take(model, tmp_path / "taken")
     assert source == {"id": model.id, "revision": None, "weights": None}
     names = {path.name for path in (tmp_path / "taken").iterdir()}

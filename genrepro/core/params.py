@@ -73,7 +73,7 @@ class Train(Section):
     weighted_layer_sum: bool
     freeze: Literal["nothing", "convolutions", "backbone"]
     probe: bool
-    precision: Literal["auto", "fp16", "bf16", "none"]
+    precision: Literal["auto", "fp16", "bf16", "fp64", "none"]
     gradient_checkpointing: bool
     fast_kernels: bool
     device: Literal["auto", "cpu", "cuda"]

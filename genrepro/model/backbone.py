@@ -23,6 +23,7 @@ from transformers.utils import logging
 
 from genrepro.core.errors import PipelineError, one_line
 from genrepro.core.params import Train
+from genrepro.core.stage import log
 from genrepro.model.allocator import release_between_shapes
 from genrepro.model.attention import use_blockwise_dropout
 from genrepro.model.convolution import use_fourier_convolutions
@@ -57,8 +58,7 @@ def build(
     Raises:
         PipelineError: no model can be built from config.json, transformers has no audio
             classifier of this kind, the weights do not fit the config, or the backbone lacks what
-            `train.freeze`, `train.layers`, `train.weighted_layer_sum`, `train.dropout` or
-            `train.spec_augment` need.
+            `train.layers`, `train.weighted_layer_sum`, `train.dropout` or `train.spec_augment` need.
     """
     logging.disable_progress_bar()  # while weights are loaded
     try:
@@ -84,7 +84,8 @@ def _build(
         model = AutoModelForAudioClassification.from_config(
             config, dtype=torch.float32, trust_remote_code=False
         )
-    freeze(model, train.freeze)
+    random = train.freeze == "convolutions" and not pretrained
+    freeze(model, "nothing" if random else train.freeze)
     if train.spec_augment and masks_itself(model):
         _check_masks(config)
     skip_masks_longer_than_input(model)
@@ -92,7 +93,9 @@ def _build(
 
 
 def load(folder: Path) -> PreTrainedModel:
-    """Load a trained classifier for inference, in float32 on the CPU, with the fast kernels.
+    """Load a trained classifier for inference, on the CPU, with the fast kernels.
+
+    It is in float64 if it was trained in float64, else in float32.
 
     Raises:
         PipelineError: the folder holds no trained classifier, or a damaged one.
@@ -100,11 +103,12 @@ def load(folder: Path) -> PreTrainedModel:
     if not (folder / "config.json").exists():
         raise PipelineError(f"{folder} holds no trained model: type `dvc repro`.")
     logging.disable_progress_bar()
+    config = _read_config(folder)
     try:
         model = AutoModelForAudioClassification.from_pretrained(
             folder,
-            config=_read_config(folder),
-            dtype=torch.float32,
+            config=config,
+            dtype=torch.promote_types(config.dtype or torch.float32, torch.float32),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -265,11 +269,7 @@ def _names(keys) -> list[str]:
 
 
 def freeze(model: PreTrainedModel, what: str) -> None:
-    """Exclude parameters from training: "nothing", "convolutions" or "backbone".
-
-    Raises:
-        PipelineError: the backbone has no convolutional encoder.
-    """
+    """Exclude parameters from training: nothing, convolutions (if it has some) or backbone."""
     if what == "backbone":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and name.startswith(HEAD))
@@ -283,7 +283,5 @@ def _convolutions(model: PreTrainedModel) -> list[nn.Module]:
         return [model.base_model.feature_extractor]
     if model.config.model_type == "whisper":
         return [model.encoder.conv1, model.encoder.conv2]
-    raise PipelineError(
-        f"a {model.config.model_type} model has no convolutional encoder; "
-        "set train.freeze to nothing or backbone."
-    )
+    log(f"a {model.config.model_type} model has no convolutional encoder: nothing is frozen")
+    return []

@@ -35,7 +35,8 @@ def _forward(
     if torch.compiler.is_compiling():  # an export to ONNX
         return nn.Conv1d._conv_forward(conv, wave, weight, bias)
     with torch.autocast(wave.device.type, enabled=False):
-        output = convolve(wave.float(), weight.float(), conv.padding[0], conv.groups)
+        full = torch.promote_types(wave.dtype, torch.float32)
+        output = convolve(wave.to(full), weight.to(full), conv.padding[0], conv.groups)
         return output if bias is None else output + bias[:, None]
 
 
@@ -43,12 +44,12 @@ def convolve(wave: torch.Tensor, weight: torch.Tensor, padding: int, groups: int
     """Compute `torch.nn.functional.conv1d`; results differ by rounding.
 
     Args:
-        wave: (batch, channels, positions), float32.
-        weight: (outputs, channels / groups, taps), float32.
+        wave: (batch, channels, positions), float32 or float64.
+        weight: (outputs, channels / groups, taps), of the same precision.
         padding: zeros at each end.
 
     Returns:
-        (batch, outputs, positions + 2 × padding - taps + 1), float32.
+        (batch, outputs, positions + 2 × padding - taps + 1).
     """
     batch, _, positions = wave.shape
     outputs, _, taps = weight.shape

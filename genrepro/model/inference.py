@@ -45,18 +45,20 @@ def segment_logits(
             MOST_NUMBERS.
 
     Returns:
-        (segments, labels) float32, in the order of `segments`.
+        (segments, labels), in the order of `segments`: float64 from a model in float64, else
+        float32.
     """
     was_training = model.training
     model.eval()
-    logits = np.empty((len(segments), model.config.num_labels), dtype=np.float32)
+    full = torch.promote_types(model.dtype, torch.float32)
+    logits = torch.empty(len(segments), model.config.num_labels, dtype=full)
     most = MOST_NUMBERS[model.device.type]
     for rows in batches([segment.shape for segment in segments], batch_size, most):
-        batch = stacked([segments[row] for row in rows])
+        batch = stacked([segments[row] for row in rows], full)
         out = model(**{model.main_input_name: batch.to(model.device)}).logits
-        logits[rows] = out.float().cpu().numpy()
+        logits[rows] = out.to(full).cpu()
     model.train(was_training)
-    return logits
+    return logits.numpy()
 
 
 def batches(

@@ -15,6 +15,8 @@ from transformers import TrainerCallback
 from genrepro.core import processes
 from genrepro.core.stage import log
 
+DIGITS = 6  # of figures that are recorded; processors differ in later ones
+
 
 class Curves(TrainerCallback):
     """One DVCLive step per epoch, training and validation side by side.
@@ -39,14 +41,14 @@ class Curves(TrainerCallback):
         if "loss" in logs:
             self._train_loss = logs["loss"]
             self.live.step = epoch
-            self.live.log_metric("train/loss", logs["loss"])
+            self.live.log_metric("train/loss", round(logs["loss"], DIGITS))
             self.live.log_metric("train/learning_rate", logs["learning_rate"])
         elif "eval_loss" in logs:
             self.live.step = epoch
-            self.live.log_metric("validation/loss", logs["eval_loss"])
-            self.live.log_metric("validation/accuracy", logs["eval_accuracy"])
+            self.live.log_metric("validation/loss", round(logs["eval_loss"], DIGITS))
+            self.live.log_metric("validation/accuracy", round(logs["eval_accuracy"], DIGITS))
             if self.macro_f1:
-                self.live.log_metric("validation/macro_f1", logs["eval_macro_f1"])
+                self.live.log_metric("validation/macro_f1", round(logs["eval_macro_f1"], DIGITS))
             self.live.sync()
             log(
                 f"epoch {epoch:3d}  training loss {self._train_loss:.3f}  validation loss "

@@ -133,7 +133,7 @@ def _collator(
 ) -> Collator:
     """Models that normalise over time, as "group" does, never get padded waveforms."""
     normalises = getattr(model.config, "feat_extract_norm", None) == "group"
-    dtype = torch.float32 if where == "cpu" else torch.float16
+    dtype = model.dtype if where == "cpu" else torch.float16
     pad = not normalises or segments.lengths is not None
     return Collator(model.main_input_name, pad, dtype, change)
 

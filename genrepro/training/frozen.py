@@ -135,7 +135,7 @@ def _outputs(layers: nn.Module, encoded: Encoded, rows: list[int], train: Train)
         alike = list(group)
         for start in range(0, len(alike), train.batch_size):
             batch = alike[start : start + train.batch_size]
-            inputs = stacked([encoded[row] for row in batch]).to(where)
+            inputs = stacked([encoded[row] for row in batch], _dtype(layers)).to(where)
             with device.autocast(train):
                 outputs = _used(layers(inputs))
             for row, output in zip(batch, outputs.half().cpu().numpy()):
@@ -145,6 +145,10 @@ def _outputs(layers: nn.Module, encoded: Encoded, rows: list[int], train: Train)
     if where == "cuda":  # the memory reported at the end is that of training
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+
+
+def _dtype(layers: nn.Module) -> torch.dtype:
+    return next(layers.parameters()).dtype
 
 
 def _used(outputs: torch.Tensor | BaseModelOutputWithPooling) -> torch.Tensor:

@@ -102,7 +102,8 @@ class Head:
         if self._norm is None:
             return means
         with torch.inference_mode():
-            return self._norm(torch.from_numpy(means).float()).double().numpy()
+            dtype = self._norm.weight.dtype
+            return self._norm(torch.from_numpy(means).to(dtype)).double().numpy()
 
     @torch.no_grad()
     def set(self, weight: np.ndarray, bias: np.ndarray) -> None:

@@ -40,10 +40,13 @@ class ClipTrainer(Trainer):
         if recipe.class_weights == "balanced":
             targets = self.train_dataset.part.targets
             present = np.unique(targets)
-            self.class_weights = torch.zeros(self.model.config.num_labels, device=self.args.device)
+            full = torch.promote_types(self.model.dtype, torch.float32)
+            self.class_weights = torch.zeros(
+                self.model.config.num_labels, dtype=full, device=self.args.device
+            )
             self.class_weights[present] = torch.as_tensor(
                 compute_class_weight("balanced", classes=present, y=targets),
-                dtype=torch.float32,
+                dtype=full,
                 device=self.args.device,
             )
         self.figures = ClipFigures(keep_in_memory=True)
@@ -147,9 +150,10 @@ class ClipTrainer(Trainer):
                 each of the shares as an item.
         """
         mixed = labels.dim() == 2
+        logits = outputs.logits.to(torch.promote_types(outputs.logits.dtype, torch.float32))
         losses = functional.cross_entropy(
-            outputs.logits.float(),
-            labels.clamp(min=0) if mixed else labels,
+            logits,
+            labels.clamp(min=0).to(logits.dtype) if mixed else labels,
             weight=self.class_weights,
             label_smoothing=self.recipe.label_smoothing,
             reduction="none" if mixed else "sum",

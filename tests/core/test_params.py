@@ -34,7 +34,7 @@ def test_the_values_of_the_repository_are_the_recipe_of_the_course():
     params = load(ROOT / "params.yaml")
     train = params.train
     assert (train.batch_size, train.effective_batch_size, train.epochs) == (8, 8, 10)
-    assert (train.learning_rate, train.warmup, params.seed) == (5e-5, 0.1, 42)
+    assert (train.learning_rate, train.warmup, params.seed) == (5e-4, 0.1, 42)
     assert (params.encode.max_seconds, params.encode.normalize) == (30, True)
     assert params.split.folds == 10
 
@@ -57,7 +57,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(refusal):
     [
         ("train.batch_size", 0, "greater than or equal to 1"),
         ("train.batch_size", "many", "valid integer"),
-        ("train.precision", "fp8", "'auto', 'fp16', 'bf16' or 'none'"),
+        ("train.precision", "fp8", "'auto', 'fp16', 'bf16', 'fp64' or 'none'"),
         ("split.protocol", "random", "'stratified'"),
         ("split.fold", 10, "0 to 9"),
         ("train.warmup", 1.5, "less than 1"),

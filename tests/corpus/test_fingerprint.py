@@ -172,10 +172,9 @@ def test_kits_of_drums_can_be_split_by_kit():
 
 def test_two_songs_of_one_band_are_not_one_recording():
     card = load_card(ROOT / "corpora" / "demo").model_dump()
-    wanted = {"reggae-band-08", "disco-band-07", "country-band-18", "country-band-21"}
-    songs = [piece for piece in pieces(card) if piece.group in wanted]
+    songs = [piece for piece in pieces(card) if piece.group in ("band-00", "band-01")]
     prints = {song.clip: fingerprint(render(song, card), card["sample_rate"]) for song in songs}
-    assert len(prints) == 8
+    assert len(prints) == len(songs) > 10
     assert near_identical(prints, FRAMES_PER_SECOND) == []
 
 

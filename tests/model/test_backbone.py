@@ -276,10 +276,22 @@ def test_specaugment_is_skipped_for_inputs_shorter_than_its_masks(tmp_path):
 def test_an_option_that_a_backbone_lacks_is_refused(tmp_path):
     folder = tiny_backbone("ast", tmp_path)
     extractor = load_extractor(folder)
-    with pytest.raises(PipelineError, match="no convolutional encoder"):
-        built(folder, extractor, freeze="convolutions")
     with pytest.raises(PipelineError, match="no weighted sum of layers"):
         built(folder, extractor, weighted_layer_sum=True)
+
+
+def test_convolutions_are_frozen_only_where_there_are_some_with_weights(tmp_path, capsys):
+    folder = tiny_backbone("ast", tmp_path / "ast")
+    model, _ = built(folder, load_extractor(folder), freeze="convolutions")
+    assert "no convolutional encoder: nothing is frozen" in capsys.readouterr().out
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    folder = tiny_backbone("hubert", tmp_path / "hubert")
+    for pretrained in (True, False):
+        model, _ = built(folder, load_extractor(folder), freeze="convolutions")
+        weights = model.base_model.feature_extractor.parameters()
+        assert {weight.requires_grad for weight in weights} == {not pretrained}
+        for path in folder.glob("*.safetensors"):
+            path.unlink()
 
 
 def test_a_model_type_without_audio_classifier_is_named(tmp_path):

@@ -200,11 +200,19 @@ def test_cards_before_ampere_get_fp16(monkeypatch, capability, precision):
     assert device.choose_precision(TRAIN, "cuda") == precision
 
 
-@pytest.mark.parametrize("asked", ["fp16", "bf16", "none"])
+@pytest.mark.parametrize("asked", ["fp16", "bf16", "fp64", "none"])
 def test_precision_can_be_set_and_is_none_on_a_cpu(asked):
     train = TRAIN.model_copy(update={"precision": asked})
     assert device.choose_precision(train, "cpu") == device.choose_precision(train, "cuda") == asked
     assert device.choose_precision(TRAIN, "cpu") == "none"
+
+
+def test_a_cpu_trains_a_small_model_in_float64_and_a_large_one_in_float32():
+    train = TRAIN.model_copy(update={"device": "cpu"})
+    assert device.settle_precision(train, parameters=1_300_000).precision == "fp64"
+    assert device.settle_precision(train, parameters=23_000_000).precision == "none"
+    asked = train.model_copy(update={"precision": "none"})
+    assert device.settle_precision(asked, parameters=1_300_000).precision == "none"
 
 
 @pytest.mark.parametrize(
@@ -222,7 +230,7 @@ def test_the_batch_size_suggested_when_memory_runs_out_is_accepted(
 
 
 def test_one_segment_at_a_time_gets_advice_that_is_left_to_follow():
-    alone = TRAIN.model_copy(update={"batch_size": 1})
+    alone = TRAIN.model_copy(update={"batch_size": 1, "freeze": "nothing"})
     assert "gradient_checkpointing=true or train.freeze=conv" in device.less_memory(alone)
     rest = {"gradient_checkpointing": True, "freeze": "convolutions"}
     assert "set a shorter encode" in device.less_memory(alone.model_copy(update=rest))

@@ -92,7 +92,7 @@ def test_a_pickle_of_more_than_tensors_is_not_loaded(in_tmp, allow_pickle):
     from genrepro.core.errors import PipelineError
     from genrepro.core.params import Model
 
-    folder = shutil.copytree(ROOT / "backbones/tiny-ast", in_tmp / "backbones/pickled")
+    folder = shutil.copytree(ROOT / "tests/support/tiny-ast", in_tmp / "backbones/pickled")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Mine(in_tmp / "mark")))
     model = Model(id=str(folder), revision=None, allow_pickle=allow_pickle)
     with pytest.raises(PipelineError, match=r"pytorch_model\.bin"):
@@ -147,7 +147,7 @@ def test_a_token_in_the_environment_is_in_no_file_and_in_no_line(in_tmp, tone_co
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["data"]["corpus"] = str(tone_corpus)
     said = ""
-    for model in (str(ROOT / "backbones/tiny-ast"), "someone/private"):
+    for model in (str(ROOT / "tests/support/tiny-ast"), "someone/private"):
         params["model"]["id"] = model
         (in_tmp / "params.yaml").write_text(yaml.safe_dump(params))
         for stage in ("fetch_data", "fetch_model"):

@@ -159,16 +159,16 @@ def model_folder(folder: Path, name: str) -> Reader:
 def safetensors(folder: Path) -> Sources:
     from safetensors.numpy import save
 
-    shutil.copytree(ROOT / "backbones/tiny-ast", folder / "model")
+    shutil.copytree(ROOT / "tests/support/tiny-ast", folder / "model")
     weights = {f"layer.{number}": np.ones((4, 4)) for number in range(20)}
     yield save(weights), model_folder(folder, "model.safetensors")
 
 
 def model_json(folder: Path) -> Sources:
-    shutil.copytree(ROOT / "backbones/tiny-ast", folder / "model")
+    shutil.copytree(ROOT / "tests/support/tiny-ast", folder / "model")
     for name in ("config.json", "preprocessor_config.json"):
         yield (folder / "model" / name).read_bytes(), model_folder(folder, name)
-        shutil.copy(ROOT / "backbones/tiny-ast" / name, folder / "model")
+        shutil.copy(ROOT / "tests/support/tiny-ast" / name, folder / "model")
     index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
     yield json.dumps(index).encode(), model_folder(folder, "model.safetensors.index.json")
 
@@ -247,7 +247,7 @@ def extractor(folder: Path) -> Sources:
         adapt(load_extractor(folder), encode, longest_seconds=1.0)
         return "read"
 
-    yield (ROOT / "backbones/tiny-ast/preprocessor_config.json").read_bytes(), read
+    yield (ROOT / "tests/support/tiny-ast/preprocessor_config.json").read_bytes(), read
 
 
 def config(folder: Path) -> Sources:
@@ -256,14 +256,14 @@ def config(folder: Path) -> Sources:
     from genrepro.model import backbone
 
     train = load(ROOT / "params.yaml").train
-    extractor = load_extractor(ROOT / "backbones/tiny-ast")
+    extractor = load_extractor(ROOT / "tests/support/tiny-ast")
 
     def read(content: bytes) -> str:
         (folder / "config.json").write_bytes(content)
         backbone.build(folder, ["a", "b"], extractor, train, seed=0)
         return "read"
 
-    yield (ROOT / "backbones/tiny-ast/config.json").read_bytes(), read
+    yield (ROOT / "tests/support/tiny-ast/config.json").read_bytes(), read
 
 
 def wav(folder: Path) -> bytes:

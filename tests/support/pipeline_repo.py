@@ -21,6 +21,7 @@ from tests.support.samples import RATE, ROOT, tone
 
 PITCHES = {"low": 110.0, "middle": 440.0, "high": 1760.0}
 CORPUS = "tones"
+TINY = "tests/support/tiny-ast"  # a small spectrogram transformer without weights
 STAGES = ["fetch_data", "fetch_model", "prepare", "encode", "train", "evaluate", "export"]
 WORKERS = {"GENREPRO_WORKERS": "2"}
 RESULTS = ("dvc.lock", "metrics", "data", "models", "export")  # of another corpus
@@ -29,6 +30,7 @@ SMALL = {
     "model.id": "backbones/tiny-ast",
     "split.folds": 3,
     "train.epochs": 2,
+    "train.freeze": "nothing",
     "train.device": "cpu",
     "export.onnx": False,
 }
@@ -161,6 +163,7 @@ def clone(target: Path, **params: object) -> Clone:
     """A working copy with a corpus of tones and small parameters, committed."""
     made = working_copy(target)
     tones(target / CORPUS)
+    shutil.copytree(ROOT / TINY, target / "backbones/tiny-ast")
     made.set(**SMALL | params)
     made.commit("Tones")
     return made

@@ -122,7 +122,7 @@ def test_a_recipe_that_cannot_be_right_changes_nothing(repository, text, message
 
 
 def test_an_unknown_recipe_and_a_folder_without_commits_are_reported(repository, monkeypatch):
-    with pytest.raises(PipelineError, match="the recipes are cross-validation, esc50"):
+    with pytest.raises(PipelineError, match="the recipes are cross-validation, distilhubert"):
         recipe.use("nothing")
     monkeypatch.setenv("GIT_DIR", "nowhere")
     with pytest.raises(PipelineError, match="not in the last commit"):

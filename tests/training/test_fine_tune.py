@@ -609,4 +609,4 @@ def test_params_decide_on_a_weighted_sum_of_layers_whatever_the_checkpoint_says(
 
 
 def test_tones_have_the_sampling_rate_of_the_backbones():
-    assert load_extractor(ROOT / "backbones/tiny-ast").sampling_rate == RATE
+    assert load_extractor(ROOT / "tests/support/tiny-ast").sampling_rate == RATE

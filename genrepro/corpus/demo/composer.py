@@ -17,7 +17,7 @@ from scipy.signal import butter, sosfilt
 
 from genrepro.core.errors import PipelineError
 from genrepro.corpus.demo import charts, roots
-from genrepro.corpus.demo.band import Band
+from genrepro.corpus.demo.band import Band, Gear, generator
 from genrepro.corpus.demo.score import Part, Score
 
 GENRES = {
@@ -34,7 +34,13 @@ GENRES = {
 }
 FADE = 0.01  # seconds at both ends, so that no clip begins or ends with a click
 LIMITS = {"seed": (0, 2**32), "seconds": (1, 60), "sample_rate": (8000, 48000)}
-LIMITS |= {"bands": (1, 100), "clips_per_band": (1, 1000)}
+LIMITS |= {"bands": (1, 10000), "genres_per_band": (1, len(GENRES)), "clips_per_genre": (1, 100)}
+
+# What makes the genres hard to tell apart. These were set so that models make mistakes.
+TEMPO = 1.1  # a song is at most this much faster or slower than its band plays the genre
+LEVEL = 3.0  # dB by which each player is louder or softer
+REST = 0.08  # how often a player rests throughout a clip
+NOISE = (24.0, 44.0)  # dB of the noise below the music
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Piece:
 
     clip: str  # e.g. reggae.00012
     label: str  # e.g. reggae
-    group: str  # e.g. reggae-band-03
+    group: str  # e.g. band-03
 
 
 class Order(NamedTuple):
@@ -65,20 +71,37 @@ def compose(order: Order) -> None:
 def pieces(card: dict) -> list[Piece]:
     """All pieces of the corpus, sorted by clip.
 
+    Each band plays some of the genres, and as many songs in each of them. Over all bands, the
+    genres are as frequent as each other.
+
     Args:
-        card: the parsed corpus.yaml, of which `bands` and `clips_per_band` are used.
+        card: the parsed corpus.yaml.
 
     Raises:
         PipelineError: the card lacks a number, or one is out of bounds.
     """
     check(card)
-    each = card["clips_per_band"]
-    return [
-        Piece(f"{label}.{band * each + song:05d}", label, f"{label}-band-{band:02d}")
-        for label in GENRES
-        for band in range(card["bands"])
-        for song in range(each)
-    ]
+    each, found = card["clips_per_genre"], []
+    for label, bands in _bands_of_genres(card).items():
+        for place, band in enumerate(bands):
+            for song in range(each):
+                found.append(Piece(f"{label}.{place * each + song:05d}", label, f"band-{band:02d}"))
+    return found
+
+
+def _bands_of_genres(card: dict) -> dict[str, list[int]]:
+    """Deal the genres, each time in another order, to one band after the other."""
+    rng, names = generator(card["seed"]), list(GENRES)
+    bands: dict[str, list[int]] = {name: [] for name in names}
+    waiting: list[str] = []
+    for band in range(card["bands"]):
+        for _ in range(card["genres_per_band"]):
+            if all(band in bands[name] for name in waiting):
+                waiting += [names[place] for place in rng.permutation(len(names))]
+            name = next(name for name in waiting if band not in bands[name])
+            waiting.remove(name)
+            bands[name].append(band)
+    return bands
 
 
 def check(card: dict) -> None:
@@ -111,53 +134,54 @@ def render(piece: Piece, card: dict) -> np.ndarray:
         int(re.findall(r"\d+$", name)[0]) for name in (piece.group, piece.clip)
     )
     genre = zlib.crc32(piece.label.encode())  # a new genre does not change the others' music
-    band_rng = _generator(card["seed"], genre, band_number)
-    song_rng = _generator(card["seed"], genre, band_number, song_number + 1)
-    band = Band(band_rng)
-    keys = band.two(*range(40, 52))
-    sound_check = SoundCheck.of(band)
+    keys = (card["seed"], band_number)
+    song_rng = generator(*keys, genre, song_number + 1)
+    band = Band(generator(*keys, genre), Gear(*keys))
 
     def begin(bpm: float, **style: Any) -> Score:
-        tempo = bpm * song_rng.uniform(0.95, 1.05)
-        key = keys[int(song_rng.integers(2))]
-        return Score(song_rng, rate, seconds, tempo, key, **style)
+        tempo = bpm * TEMPO ** song_rng.uniform(-1, 1)
+        tonic = int(song_rng.integers(40, 52))
+        return Score(song_rng, rate, seconds, tempo, tonic, **style)
 
     score = GENRES[piece.label](band, begin)
-    return _master(_mix(score, sound_check), sound_check, score)
-
-
-def _generator(*keys: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(keys)))
+    studio = Studio.of(generator(*keys, 1))
+    return _master(_mix(score, studio), studio, score)
 
 
 @dataclass(frozen=True)
-class SoundCheck:
+class Studio:
     """How a band's recordings sound, whatever it plays."""
 
     room: float  # seconds until the reverberation has fallen by 60 dB
     bass: float  # dB below 200 Hz
     treble: float  # dB above 2.5 kHz
-    hiss: float  # dB below full scale
     loudness: float  # RMS, dB below full scale
 
     @classmethod
-    def of(cls, band: Band) -> SoundCheck:
+    def of(cls, rng: np.random.Generator) -> Studio:
         return cls(
-            room=band.pick(0.5, 0.9, 1.4, 2.0),
-            bass=band.between(-3, 3),
-            treble=band.between(-4, 3),
-            hiss=band.between(-62, -55),
-            loudness=band.between(-18, -15),
+            room=float(rng.choice((0.5, 0.9, 1.4, 2.0))),
+            bass=rng.uniform(-4, 4),
+            treble=rng.uniform(-6, 3),
+            loudness=rng.uniform(-20, -15),
         )
 
 
-def _mix(score: Score, sound_check: SoundCheck) -> np.ndarray:
+def _mix(score: Score, studio: Studio) -> np.ndarray:
     dry, sent = np.zeros((2, len(score.parts[0].sound)))
-    for part in score.parts:
-        sound = part.gain * _amplified(part, score.rate)
+    for part in _players(score):
+        level = _ratio(score.rng.uniform(-LEVEL, LEVEL))
+        sound = level * part.gain * _amplified(part, score.rate)
         dry += sound
         sent += part.room * sound
-    return dry + _reverberated(sent, sound_check.room, score.rate)
+    return dry + _reverberated(sent, studio.room, score.rate)
+
+
+def _players(score: Score) -> list[Part]:
+    """Those who do not rest: at least two, if there are as many."""
+    rests = score.rng.random(len(score.parts))
+    second = np.sort(rests)[-2:][0]
+    return [part for part, rest in zip(score.parts, rests) if rest >= min(REST, second)]
 
 
 def _amplified(part: Part, rate: int) -> np.ndarray:
@@ -179,21 +203,22 @@ def _room(seconds: float, rate: int, samples: int) -> np.ndarray:
     """The spectrum of a room's impulse response: noise that decays by 60 dB in `seconds`."""
     t = np.arange(int(seconds * rate)) / rate
     size = next_fast_len(samples + len(t), real=True)
-    noise = _generator(int(seconds * 1000)).standard_normal(len(t)) * 1000 ** (-t / seconds)
+    noise = generator(int(seconds * 1000)).standard_normal(len(t)) * 1000 ** (-t / seconds)
     noise = sosfilt(butter(1, (200, 3500), "bandpass", fs=rate, output="sos"), noise)
     noise[: int(0.012 * rate)] = 0  # the sound takes 12 ms to reach a wall
     return rfft(noise / np.sqrt(np.sum(noise**2)), n=size + size % 2)
 
 
-def _master(mix: np.ndarray, sound_check: SoundCheck, score: Score) -> np.ndarray:
+def _master(mix: np.ndarray, studio: Studio, score: Score) -> np.ndarray:
     rate = score.rate
     low = sosfilt(butter(1, 200, fs=rate, output="sos"), mix)
     high = sosfilt(butter(1, 2500, "highpass", fs=rate, output="sos"), mix)
-    mix = mix + (_ratio(sound_check.bass) - 1) * low + (_ratio(sound_check.treble) - 1) * high
+    mix = mix + (_ratio(studio.bass) - 1) * low + (_ratio(studio.treble) - 1) * high
     mix = sosfilt(butter(2, 35, "highpass", fs=rate, output="sos"), mix)
-    mix *= _ratio(sound_check.loudness) / np.sqrt(np.mean(mix**2))
+    mix *= _ratio(studio.loudness) / np.sqrt(np.mean(mix**2))
     mix = 0.95 * np.tanh(mix / 0.95)  # a soft limiter, so that peaks do not clip
-    mix += _ratio(sound_check.hiss) * score.rng.standard_normal(len(mix))
+    noise = _ratio(studio.loudness - score.rng.uniform(*NOISE))
+    mix += noise * score.rng.standard_normal(len(mix))
     fade = np.minimum(1, np.arange(len(mix)) / (FADE * rate))
     mix *= fade * fade[::-1]
     return (np.clip(np.round(mix * 2**15), -(2**15), 2**15 - 1) / 2**15).astype(np.float32)

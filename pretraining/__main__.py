@@ -1,0 +1,52 @@
+"""Pretrain backbones/mini-distilhubert: dvc repro backbones/mini-distilhubert/dvc.yaml."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import save_file
+from transformers import HubertConfig, HubertModel
+
+from genrepro.core.files import atomic_output
+from genrepro.core.stage import log, run
+from pretraining import masked, music, probe, targets
+
+FOLDER = Path("backbones/mini-distilhubert")
+THREADS = 2  # with another number the weights have other last digits
+
+
+def main() -> None:
+    params = yaml.safe_load((FOLDER / "params.yaml").read_text(encoding="utf-8"))
+    torch.set_num_threads(THREADS)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts
+    torch.use_deterministic_algorithms(True)
+    waves = music.unlabelled(params["music"])
+    rate = params["music"]["sample_rate"]
+    wanted = targets.clusters(waves, rate, params["clusters"], params["seed"])
+    card = {name: value for name, value in params["probe"].items() if name != "every"}
+    probed = music.labelled(params["music"] | card)
+    rows: list[dict[str, object]] = []
+
+    def report(step: int, loss: float, backbone: HubertModel) -> None:
+        accuracy = probe.accuracy(backbone, *probed)
+        rows.append({"step": step, "loss": round(loss, 4), "probe_accuracy": round(accuracy, 4)})
+        log(f"step {step:5}  loss {loss:.3f}  accuracy of a linear probe {accuracy:.3f}")
+
+    config = HubertConfig.from_pretrained(FOLDER, local_files_only=True)
+    backbone = masked.pretrain(config, waves, wanted, params, device, report)
+    weights = {name: weight.half().contiguous() for name, weight in backbone.state_dict().items()}
+    with atomic_output(FOLDER / "model.safetensors") as draft:
+        save_file(weights, draft, metadata={"format": "pt"})
+    with atomic_output(FOLDER / "probe.csv") as draft, draft.open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+if __name__ == "__main__":
+    run(main)
