@@ -58,7 +58,7 @@ def build(
     Raises:
         PipelineError: no model can be built from config.json, transformers has no audio
             classifier of this kind, the weights do not fit the config, or the backbone lacks what
-            `train.layers`, `train.weighted_layer_sum`, `train.dropout` or `train.spec_augment` need.
+            `train.layers`, `weighted_layer_sum`, `dropout` or `spec_augment` of `train` need.
     """
     logging.disable_progress_bar()  # while weights are loaded
     try:
