@@ -170,7 +170,7 @@ def readme(repo: str, source: tuple[str, str] | None) -> str:
         app_file="index.html",
         license=model.license,
         models=[repo],
-        datasets=model.datasets,
+        datasets=[model.datasets] if isinstance(model.datasets, str) else model.datasets,
         tags=["audio-classification", "genrepro"],
         short_description="Classifies a sound in your browser",
     )

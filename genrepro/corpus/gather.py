@@ -96,8 +96,8 @@ def survey(data: Data, raw: Path, links: bool = False, earlier: Path | None = No
             if "part" in about:
                 about["part"] = canonical(about["part"])
             names.append(item.names)
-            if kept := corrections.apply(item, shelf) if corrections else item:
-                clips.append(Clip(kept, result.inspection, result.fingerprint, about))
+            if right := corrections.apply(item, shelf) if corrections else item:
+                clips.append(Clip(right, result.inspection, result.fingerprint, about))
         else:
             shelf.drop(item, result)
     kept = Counter(clip.item.label for clip in clips)
