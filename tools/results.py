@@ -13,6 +13,7 @@ from genrepro.core.paths import (
     CURVES,
     DATA,
     LABELS,
+    PENALTIES,
     PREDICTIONS,
     RELIABILITY,
     SPLIT,
@@ -26,6 +27,7 @@ _STAGES = {
     SPLIT: "prepare",
     VALIDATION: "train",
     CURVES: "train",
+    PENALTIES: "train",
 }  # the rest: evaluate
 _TEXT = ("clip", "path", "label", "group", "title", "part", "split", "predicted", "probabilities")
 
@@ -67,6 +69,11 @@ def curves() -> pd.DataFrame:
             raise _unreadable(path, "a column is missing")
         columns[column] = table.set_index("step")[name]
     return pd.DataFrame(columns).rename_axis("epoch").reset_index()
+
+
+def penalties() -> pd.DataFrame:
+    """What a probe tried: penalty, train_loss, validation_loss, accuracy."""
+    return _table(PENALTIES)
 
 
 def reliability() -> pd.DataFrame:

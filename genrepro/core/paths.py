@@ -24,6 +24,7 @@ ENCODED = Path("data/encoded")
 FINETUNED = Path("models/finetuned")
 TRAINING = Path("metrics/train")  # DVCLive's folder
 CURVES = TRAINING / "plots/metrics"
+PENALTIES = TRAINING / "penalties.csv"  # those that a probe tried
 VALIDATION = Path("metrics/validation.json")
 # evaluate
 PREDICTIONS = Path("data/predictions.csv")
@@ -36,6 +37,7 @@ EXPORT = Path("export")
 PARITY = Path("metrics/export.json")
 
 REPLACED = (RAW, ENCODED, BACKBONE, FINETUNED, EXPORT)  # folders that stages replace
+EMBEDDINGS = Path("data/embeddings.parquet")  # made by tools.embeddings, not by a stage
 METRICS = Path("metrics")
 SPEED = Path("metrics/speed")  # seconds and megabytes, on which nothing depends
 LOGS = Path("logs")  # what TensorBoard and the like write; not in Git, and not an output

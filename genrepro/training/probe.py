@@ -8,7 +8,9 @@ Alain and Bengio, Understanding intermediate layers using linear classifier prob
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from genrepro.core.errors import PipelineError
+from genrepro.core.paths import PENALTIES as TRIED
 from genrepro.core.stage import log
 from genrepro.encoding.parts import Part
 from genrepro.model.inference import average_segments
@@ -46,7 +49,8 @@ def fit(
         segments: outputs of the frozen backbone, as `frozen.cached_outputs` yields them. One
             float64 vector per segment is held in memory: 6 kB at 768 channels.
         class_weights: "balanced" to count all labels alike, or "none" to count all clips alike.
-        live: where the figures go, as those of a single epoch; None on all ranks but the first.
+        live: where the figures go, as those of a single epoch, with a table of all penalties
+            tried; None on all ranks but the first.
 
     Raises:
         PipelineError: the model's head is not linear.
@@ -67,7 +71,7 @@ def fit(
         log(f"the best penalty is the {which} one tried; beyond it there may be a better one")
     head.set(found.weight, found.bias)
     if live is not None:
-        _log(live, found)
+        _log(live, tried, found)
     return Outcome("penalty", found.penalty, **found.figures["validation"])
 
 
@@ -178,9 +182,16 @@ def _figures(
     return figures
 
 
-def _log(live: Live, found: Probe) -> None:
+def _log(live: Live, tried: list[Probe], found: Probe) -> None:
     live.step = 1
     live.log_metric("train/loss", found.figures["train"]["loss"])
     live.log_metric("validation/loss", found.figures["validation"]["loss"])
     live.log_metric("validation/accuracy", found.figures["validation"]["accuracy"])
     live.sync()
+    with (Path(live.dir) / TRIED.name).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("penalty", "train_loss", "validation_loss", "accuracy"))
+        for probe in tried:
+            train, validation = probe.figures["train"], probe.figures["validation"]
+            losses = (train["loss"], validation["loss"])
+            writer.writerow((probe.penalty, *losses, validation["accuracy"]))
