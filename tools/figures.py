@@ -142,7 +142,7 @@ def confusion(
 def confusion_change(
     true: Sequence[str], before: Sequence[str], after: Sequence[str], title: str
 ) -> Figure:
-    """How two confusion matrices of the same clips differ: blue for more clips, orange for fewer."""
+    """How the confusion matrices of two runs differ: blue for more clips, orange for fewer."""
     labels = sorted({*true, *before, *after})
     change = _counts(labels, true, after) - _counts(labels, true, before)
     figure, axes = _matrix(labels, change / max(1, np.abs(change).max()), title, (-1, CHANGE))

@@ -53,7 +53,11 @@ def draw(folder: Path) -> list[Path]:
 
 
 def curves() -> Figure:
-    return figures.curves(results.curves(), results.validation().get("epoch"))  # a probe has none
+    """By epoch, or of a probe, which has none, by penalty."""
+    chosen = results.validation()
+    if "penalty" in chosen:
+        return figures.penalties(results.penalties(), chosen["penalty"])
+    return figures.curves(results.curves(), chosen["epoch"])
 
 
 def confusion() -> Figure:

@@ -38,6 +38,7 @@ PARITY = Path("metrics/export.json")
 
 REPLACED = (RAW, ENCODED, BACKBONE, FINETUNED, EXPORT)  # folders that stages replace
 EMBEDDINGS = Path("data/embeddings.parquet")  # made by tools.embeddings, not by a stage
+REFERENCE = Path("data/reference.npz")  # made with it
 METRICS = Path("metrics")
 SPEED = Path("metrics/speed")  # seconds and megabytes, on which nothing depends
 LOGS = Path("logs")  # what TensorBoard and the like write; not in Git, and not an output
