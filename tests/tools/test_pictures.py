@@ -27,7 +27,7 @@ def write_results(folder):
     path = [f"data/raw/{label}/{clip}.wav" for label, clip in zip(true, clips)]
     facts = {"clip": clips, "path": path, "label": true}
     tables = {
-        "data/clips.csv": facts | {"seconds": 1.0, "group": "", "title": "", "part": ""},
+        "data/clips.csv": facts | {"seconds": 1.0, "sha256": "", "group": "", "title": "", "part": ""},
         "data/split.csv": {"clip": clips[:11], "label": true[:11], "split": "test"},
         "data/predictions.csv": facts | {"group": "band", "predicted": predicted} | p,
         "metrics/plots/reliability.csv": {
