@@ -120,14 +120,28 @@ function describe() {  // the legend, and how many clips are shown
   status.textContent = `${visible.length.toLocaleString('en')} clips, ` +
     `${mistakes.toLocaleString('en')} predicted wrongly`;
   if (colour.value === 'label') labels.forEach((label, index) => {
-    const button = document.createElement('button'), dot = document.createElement('i');
-    dot.style.background = hue(index);
-    button.append(dot, label);
+    const button = entry('button', hue(index), label);
     button.setAttribute('aria-pressed', only === label);
-    button.onclick = () => { only = only === label ? null : label; describe(); };
-    legend.append(button);
+    button.onclick = () => {
+      only = only === label ? null : label;
+      describe();
+      legend.children[index].focus();
+    };
   });
+  else {
+    entry('span', ORANGE, 'predicted wrongly');
+    entry('span', css('--body-text-color-subdued'), 'predicted correctly');
+    only = null;
+  }
   redraw();
+}
+
+function entry(tag, color, text) {  // of the legend
+  const made = document.createElement(tag), dot = document.createElement('i');
+  dot.style.background = color;
+  made.append(dot, text);
+  legend.append(made);
+  return made;
 }
 
 const at = event => {
@@ -183,6 +197,8 @@ canvas.addEventListener('keydown', event => {
 const closest = to => points.filter(shown).reduce((a, b) =>
   Math.hypot(a.x - to.x, a.y - to.y) <= Math.hypot(b.x - to.x, b.y - to.y) ? a : b);
 
+for (const button of element.querySelectorAll('[data-factor]'))
+  button.onclick = () => zoom(Number(button.dataset.factor));
 for (const select of [colour, split]) select.addEventListener('change', describe);
 new ResizeObserver(redraw).observe(canvas);
 new MutationObserver(redraw).observe(document.body, {attributes: true, attributeFilter: ['class']});

@@ -18,6 +18,9 @@ TEMPLATE = """
     <option value="error">wrong predictions</option></select></label>
   <label>Split <select><option>all</option><option>train</option>
     <option>validation</option><option>test</option></select></label>
+  <span><button data-factor="1.5" aria-label="Zoom in">+</button>
+    <button data-factor="0.667" aria-label="Zoom out">−</button>
+    <button data-factor="0" aria-label="Show all">All</button></span>
 </div>
 <div class="legend"></div>
 <canvas tabindex="0" role="application" aria-label="Map of the clips. Arrow keys go to the next
@@ -26,7 +29,7 @@ TEMPLATE = """
 """
 CSS = """
 .map-controls { display: flex; flex-wrap: wrap; gap: 6px 20px; margin-bottom: 8px; }
-select { background: var(--input-background-fill); color: var(--body-text-color); padding: 4px 8px;
+select, .map-controls button { background: var(--input-background-fill); color: var(--body-text-color); padding: 4px 8px;
          border: 1px solid var(--border-color-primary); border-radius: 4px; font: inherit; }
 canvas { width: 100%; height: min(560px, 70vh); display: block; touch-action: pan-y;
          border: 1px solid var(--border-color-primary); border-radius: 4px;
@@ -34,7 +37,7 @@ canvas { width: 100%; height: min(560px, 70vh); display: block; touch-action: pa
 canvas:focus-visible { outline: 2px solid var(--primary-500, #2f6db3); }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 6px; max-height: 120px; overflow-y: auto;
           margin-bottom: 8px; }
-.legend button { display: inline-flex; align-items: center; gap: 6px; padding: 2px 8px;
+.legend > * { display: inline-flex; align-items: center; gap: 6px; padding: 2px 8px;
                  border: 1px solid transparent; border-radius: 4px; color: var(--body-text-color); }
 .legend button[aria-pressed=true] { border-color: var(--body-text-color); }
 .legend i { width: 10px; height: 10px; border-radius: 5px; }
@@ -42,7 +45,7 @@ canvas:focus-visible { outline: 2px solid var(--primary-500, #2f6db3); }
 """
 HELP = (
     "Click on a clip to listen to it, or go through them with the arrow keys and press Enter. "
-    "`+` and `-` zoom, `0` shows all, dragging moves the map, and so does the wheel with Ctrl."
+    "`+` and `-` zoom, `0` shows all, and dragging moves what is zoomed."
 )
 
 
