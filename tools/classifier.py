@@ -57,7 +57,7 @@ class Prediction:
         cut_short: why decoding stopped before the end of the file, or None.
         remark: what else a person should know about the sound, or None.
         silent: (segments,), true where no sample differs from the others.
-        unlikeness: how unlike the training clips it is, or None where that is not known.
+        unlikeness: how unlike the training clips what sounds is, or None where that is not known.
     """
 
     probabilities: dict[str, float]
@@ -184,15 +184,16 @@ class Classifier:
         each = np.concatenate(logits).astype(np.float64)
         whole = _softmax(each.mean(axis=0))  # as inference.average_segments does
         ranked = sorted(zip(self.labels, whole.tolist()), key=lambda pair: -pair[1])
+        sounding = ~np.array(silent)
         unlikeness = None
-        if self._reference:
-            unlikeness = self._reference.unlikeness(np.concatenate(profiles))
+        if self._reference and sounding.any():
+            unlikeness = self._reference.unlikeness(np.concatenate(profiles)[sounding])
         return {
             "probabilities": dict(ranked),
             "seconds": spans[-1][1],
             "spans": np.array(spans),
             "over_time": _softmax(each),
-            "silent": np.array(silent),
+            "silent": ~sounding,
             "unlikeness": unlikeness,
         }
 

@@ -143,7 +143,7 @@ def remarks(found: Prediction, compared: bool) -> list[str]:
         said.append("It is like the clips that this model was trained on.")
     if 0 < silent < count:
         said.append(f"{silent} of the segments are silence.")
-    if found.unlikeness and not found.silent.all():
+    if found.unlikeness:
         said.append(
             f"Its distance to the nearest training clips is {found.unlikeness.distance:.2f}, where "
             "95% of the validation clips are below 1."
