@@ -216,7 +216,7 @@ def arrange(embeddings: np.ndarray) -> tuple[np.ndarray, str]:
         perplexity = min(30, max(1, (len(chosen) - 1) / 3))
         tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
         places = tsne.fit_transform(reduced[chosen])
-        how = "t-SNE of their embeddings: neighbours are alike, but distances between groups and "
+        how = "t-SNE of the embeddings: neighbours are alike, but distances between groups and "
         how += "their sizes mean little."
         if count > len(chosen):
             near = KNeighborsRegressor(3, weights="distance").fit(reduced[chosen], places)

@@ -22,7 +22,7 @@ BLUE, ORANGE, GREY, INK = "#2f6db3", "#d9772b", "#9aa3ad", "#22272e"
 PAPER = "#fefefe"  # between cells: the app replaces it, and INK, by the colours of its theme
 SHADES = LinearSegmentedColormap.from_list("shades", [f"{BLUE}0a", BLUE])  # on any background
 CHANGE = LinearSegmentedColormap.from_list(
-    "change", [(0, ORANGE), (0.5, f"{ORANGE}00"), (0.5, f"{BLUE}00"), (1, BLUE)]
+    "change", [(0, f"{ORANGE}a6"), (0.5, f"{ORANGE}00"), (0.5, f"{BLUE}00"), (1, f"{BLUE}a6")]
 )
 DOTS_PER_INCH = 130
 STYLE = {

@@ -1,5 +1,6 @@
 """Embeddings of all clips, their map, and how unlike them another sound is."""
 
+import contextlib
 import shutil
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_an_embedding_is_the_mean_of_the_last_layer(kind, tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The outputs of `dvc repro train` for 40 tones of one or two segments."""
+    """The outputs of train, for 40 tones of one or two segments, and those of tools.embeddings."""
     folder = tmp_path_factory.mktemp("trained")
     model, extractor = built("hubert", folder)
     for target in (folder / paths.FINETUNED, folder / paths.ENCODED):
@@ -78,16 +79,18 @@ def trained(tmp_path_factory):
     used = pd.DataFrame(facts | {"split": split})
     used.iloc[:-1].to_csv(folder / paths.SPLIT, index=False)  # the last clip is in no split
     shutil.copy(ROOT / "params.yaml", folder)
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sys.argv", ["embeddings"])
+        embeddings.main()
     return folder
 
 
 @pytest.fixture
 def written(trained, tmp_path, monkeypatch):
-    """A copy of `trained` in which tools.embeddings has been run."""
+    """A copy of `trained`, to work in and to change."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["embeddings"])
-    embeddings.main()
     return tmp_path
 
 

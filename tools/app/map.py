@@ -29,8 +29,10 @@ TEMPLATE = """
 """
 CSS = """
 .map-controls { display: flex; flex-wrap: wrap; gap: 6px 20px; margin-bottom: 8px; }
-select, .map-controls button { background: var(--input-background-fill); color: var(--body-text-color); padding: 4px 8px;
-         border: 1px solid var(--border-color-primary); border-radius: 4px; font: inherit; }
+select, .map-controls button {
+    background: var(--input-background-fill); color: var(--body-text-color); padding: 4px 8px;
+    border: 1px solid var(--border-color-primary); border-radius: 4px; font: inherit; }
+select { appearance: auto; }
 canvas { width: 100%; height: min(560px, 70vh); display: block; touch-action: pan-y;
          border: 1px solid var(--border-color-primary); border-radius: 4px;
          background: var(--background-fill-secondary); }

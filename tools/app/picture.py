@@ -22,7 +22,7 @@ COLOURS = {
     figures.STYLE["grid.color"]: "var(--border-color-primary)",
 }
 SHOWN_SECONDS = 60.0  # of a sound: a longer one would show no detail
-READABLE = 0.8  # of a figure's size: narrower screens scroll, so that letters are not too small
+READABLE = 0.72  # of a figure's size: narrower screens scroll, so that letters are not too small
 
 
 def svg(figure: Figure, title: str) -> str:

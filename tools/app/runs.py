@@ -49,12 +49,15 @@ def _this_run(app: gr.Blocks) -> None:
     about = gr.Markdown()
     shown = {}
     with gr.Row():
-        metrics = gr.Markdown(elem_classes="metrics")
-        shown["recall"] = gr.HTML(min_width=360)
+        with gr.Column(min_width=360):
+            metrics = gr.Markdown(elem_classes="metrics")
+        with gr.Column(min_width=360):
+            shown["recall"] = gr.HTML()
     shown["curves"] = gr.HTML()
     with gr.Row():
-        shown["confusion"] = gr.HTML(min_width=360)
-        shown["reliability"] = gr.HTML(min_width=360)
+        for name in ("confusion", "reliability"):
+            with gr.Column(min_width=360):
+                shown[name] = gr.HTML()
     with gr.Accordion("Parameters", open=False):
         parameters = gr.HTML()
     app.load(
@@ -161,8 +164,11 @@ def list_experiments() -> list:
 def _side_by_side(a: gr.Dropdown, b: gr.Dropdown) -> None:
     missing = notice_box()
     summary = gr.Markdown(NEITHER)
+    drawn = []
     with gr.Row():
-        first, second, change = (gr.HTML(min_width=300) for _ in range(3))
+        for _ in range(3):
+            with gr.Column(min_width=300):
+                drawn.append(gr.HTML())
     with gr.Row(visible=False) as content:
         with gr.Column(scale=2, min_width=300):
             choice = gr.Radio([], label="Clips on which they disagree", elem_classes="choices")
@@ -170,7 +176,7 @@ def _side_by_side(a: gr.Dropdown, b: gr.Dropdown) -> None:
             caption = gr.Markdown()
             player = gr.Audio(interactive=False, waveform_options=WAVE, **PLAIN)
             picture = gr.HTML()
-    shown = [missing, summary, first, second, change, content, choice]
+    shown = [missing, summary, *drawn, content, choice]
     for picker in (a, b):
         picker.change(side_by_side, [a, b], shown, **QUIET)
     choice.change(listen, [choice, a, b], [missing, caption, player, picture], **QUIET)
