@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,11 +28,16 @@ from genrepro.core.errors import PipelineError, one_line
 from genrepro.core.paths import EXPORT, PARITY
 from genrepro.core.processes import workers
 
+if TYPE_CHECKING:  # they need what the endpoint's container lacks
+    from tools.unlike import Reference, Unlikeness
+
 BATCH = 16  # segments at once; does not change predictions
 EQUAL = 1e-3  # logits this close give the same probabilities to three decimals
+SILENCE = "silence: there is nothing to classify"
+UNLIKE = "unlike anything this model was trained on"
 LEAST_REST = 0.1  # of a segment: a shorter rest of a long file is ignored
 
-Logits = Callable[[list[np.ndarray]], np.ndarray]
+Run = Callable[[list[np.ndarray]], tuple[np.ndarray, np.ndarray | None]]
 Segments = Callable[[np.ndarray], list[np.ndarray]]
 
 
@@ -51,6 +56,8 @@ class Prediction:
         over_time: (segments, labels), probabilities in the order of `Classifier.labels`.
         cut_short: why decoding stopped before the end of the file, or None.
         remark: what else a person should know about the sound, or None.
+        silent: (segments,), true where no sample differs from the others.
+        unlikeness: how unlike the training clips what sounds is, or None where that is not known.
     """
 
     probabilities: dict[str, float]
@@ -59,10 +66,19 @@ class Prediction:
     over_time: np.ndarray
     cut_short: str | None
     remark: str | None
+    silent: np.ndarray
+    unlikeness: Unlikeness | None
 
     @property
     def label(self) -> str:
         return next(iter(self.probabilities))
+
+    @property
+    def note(self) -> str | None:
+        """Why the labels mean little, in a sentence; None where they do not."""
+        if self.silent.all():
+            return SILENCE
+        return UNLIKE if self.unlikeness and self.unlikeness.unlike else None
 
     def described(self, labels: list[str]) -> dict:
         """Everything as JSON, seconds and probabilities rounded.
@@ -76,6 +92,8 @@ class Prediction:
             "probability": round(self.probabilities[self.label], 6),
             "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
             "seconds": round(self.seconds, 3),
+            "silent": bool(self.silent.all()),
+            **({"unlikeness": self.unlikeness.described()} if self.unlikeness else {}),
             "cut_short": self.cut_short,
             "remark": self.remark,
             "segments": [
@@ -84,8 +102,11 @@ class Prediction:
                     "end": round(float(end), 3),
                     "label": labels[index],
                     "probability": round(float(row[index]), 6),
+                    "silent": bool(silent),
                 }
-                for (start, end), index, row in zip(self.spans, best, self.over_time)
+                for (start, end), index, row, silent in zip(
+                    self.spans, best, self.over_time, self.silent
+                )
             ],
         }
 
@@ -94,13 +115,18 @@ class Classifier:
     """A model folder written by the export stage, loaded on this machine.
 
     It runs in ONNX Runtime, which starts and runs faster, if the export stage found its results
-    equal; otherwise, and on a GPU, in PyTorch.
+    equal; otherwise, on a GPU, and to compare with a `reference`, in PyTorch.
 
     Raises:
         PipelineError: the folder does not exist, or was not written by the export stage.
     """
 
-    def __init__(self, folder: Path = EXPORT, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path = EXPORT,
+        threads: int | None = None,
+        reference: Reference | None = None,
+    ) -> None:
         self.labels = read_labels(folder)
         self._extractor, self._segments = _features(folder)
         if not hasattr(self._extractor, "segment_seconds"):
@@ -108,7 +134,8 @@ class Classifier:
                 f"{folder}/preprocessor_config.json does not state the length of a segment, so the "
                 "model was not exported by this pipeline: use `transformers.pipeline` for it."
             )
-        self._logits = _runtime(folder, threads or workers())
+        self._reference = reference
+        self._run = _runtime(folder, threads or workers(), profile=reference is not None)
 
     def file(self, path: Path, longest: float = math.inf) -> Prediction:
         """Classify a sound file.
@@ -129,31 +156,51 @@ class Classifier:
             raise audio.AudioFault(
                 cut_short or f"at least {audio.MIN_SECONDS} s of sound are needed"
             )
-        probabilities, seconds, spans, over_time = found
-        return Prediction(probabilities, seconds, spans, over_time, cut_short, remark)
+        return Prediction(**found, cut_short=cut_short, remark=remark)
 
-    def _classify(self, blocks: Iterable[np.ndarray], rate: int) -> tuple | None:
-        """The first four fields of the prediction for blocks of samples at `rate`."""
-        extractor, spans, logits = self._extractor, [], []
-        length, target = extractor.segment_seconds, extractor.sampling_rate
-        for start, samples in _passages(blocks, rate, extractor.max_seconds, length):
-            wave = audio.resample(samples, rate, target)
+    def _classify(self, blocks: Iterable[np.ndarray], rate: int) -> dict[str, Any] | None:
+        """The other fields of the prediction for blocks of samples at `rate`."""
+        extractor, spans, silent = self._extractor, [], []
+        logits: list[np.ndarray] = []
+        profiles: list[np.ndarray] = []
+        length, hop = extractor.segment_seconds, extractor.hop_seconds
+        for start, samples in _passages(blocks, rate, extractor.max_seconds, length, hop):
+            wave = audio.resample(samples, rate, extractor.sampling_rate)
             segments = self._segments(wave)
             seconds = len(samples) / rate
             last = max(0.0, seconds - length)
             for number in range(len(segments)):
-                begin = start + min(number * extractor.hop_seconds, last)
-                spans.append((begin, min(begin + length, start + seconds)))
-            logits += [
-                self._logits(segments[first : first + BATCH])
-                for first in range(0, len(segments), BATCH)
-            ]
+                begin = min(number * hop, last)
+                end = min(begin + length, seconds)
+                spans.append((start + begin, start + end))
+                silent.append(_is_silent(samples[round(begin * rate) : round(end * rate)]))
+            for first in range(0, len(segments), BATCH):
+                found, profiled = self._run(segments[first : first + BATCH])
+                logits.append(found)
+                if profiled is not None:
+                    profiles.append(profiled)
         if not spans:
             return None
         each = np.concatenate(logits).astype(np.float64)
         whole = _softmax(each.mean(axis=0))  # as inference.average_segments does
         ranked = sorted(zip(self.labels, whole.tolist()), key=lambda pair: -pair[1])
-        return dict(ranked), spans[-1][1], np.array(spans), _softmax(each)
+        sounding = ~np.array(silent)
+        unlikeness = None
+        if self._reference and sounding.any():
+            unlikeness = self._reference.unlikeness(np.concatenate(profiles)[sounding])
+        return {
+            "probabilities": dict(ranked),
+            "seconds": spans[-1][1],
+            "spans": np.array(spans),
+            "over_time": _softmax(each),
+            "silent": ~sounding,
+            "unlikeness": unlikeness,
+        }
+
+
+def _is_silent(samples: np.ndarray) -> bool:
+    """As fetch_data decides of a clip."""
+    return bool(np.ptp(samples) < audio.SILENCE)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -207,9 +254,9 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _runtime(folder: Path, threads: int) -> Logits:
+def _runtime(folder: Path, threads: int, profile: bool) -> Run:
     graph = folder / "onnx/model.onnx"
-    use_onnx = graph.exists() and _onnx_is_equal(folder)
+    use_onnx = not profile and graph.exists() and _onnx_is_equal(folder)
     if not _installed("torch"):
         if use_onnx:
             return _onnx_runtime(graph, threads)
@@ -222,7 +269,7 @@ def _runtime(folder: Path, threads: int) -> Logits:
     torch.set_num_threads(threads)
     if use_onnx and not torch.cuda.is_available():
         return _onnx_runtime(graph, threads)
-    return _torch_runtime(folder)
+    return _torch_runtime(folder, profile)
 
 
 def _onnx_is_equal(folder: Path) -> bool:
@@ -236,7 +283,7 @@ def _onnx_is_equal(folder: Path) -> bool:
         return False
 
 
-def _onnx_runtime(graph: Path, threads: int) -> Logits:
+def _onnx_runtime(graph: Path, threads: int) -> Run:
     from onnxruntime import InferenceSession, SessionOptions  # export.onnx imports the exporter
 
     options = SessionOptions()
@@ -244,24 +291,32 @@ def _onnx_runtime(graph: Path, threads: int) -> Logits:
     options.log_severity_level = 3
     session = InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda segments: np.concatenate(
-        [session.run(["logits"], {name: s[None].astype(np.float32)})[0] for s in segments]
-    )
+
+    def run(segments: list[np.ndarray]) -> tuple[np.ndarray, None]:
+        inputs = [{name: segment[None].astype(np.float32)} for segment in segments]
+        return np.concatenate([session.run(["logits"], each)[0] for each in inputs]), None
+
+    return run
 
 
-def _torch_runtime(folder: Path) -> Logits:
+def _torch_runtime(folder: Path, profile: bool) -> Run:
     import torch
 
     from genrepro.model import backbone
     from genrepro.model.inference import segment_logits
 
-    def logits(segments: list[np.ndarray]) -> np.ndarray:
+    def run(segments: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
         with _explain_out_of_memory():
-            return segment_logits(model, segments, BATCH)
+            if profile:
+                return run_segments(model, segments, BATCH)
+            return segment_logits(model, segments, BATCH), None
+
+    if profile:
+        from tools.embeddings import run_segments
 
     with _explain_out_of_memory():
         model = backbone.load(folder).to("cuda" if torch.cuda.is_available() else "cpu")
-    return logits
+    return run
 
 
 @contextlib.contextmanager
@@ -288,31 +343,35 @@ def _at_most(seconds: float, blocks: Iterable[np.ndarray], rate: int) -> Iterato
 
 
 def _passages(
-    blocks: Iterable[np.ndarray], rate: int, longest: float, segment: float
+    blocks: Iterable[np.ndarray], rate: int, longest: float, segment: float, hop: float
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Cut a stream of samples into passages of `longest` seconds.
+    """Cut a stream of samples into passages of at most `longest` seconds.
 
-    The rest of a long file starts early enough to fill one segment.
+    A file that is longer is cut where segments end, so that each of its segments starts a hop after
+    the one before, as if it were one passage. Its last segment is moved back to end with it.
 
     Yields:
         The start of each passage in seconds, and its samples at `rate`.
     """
-    limit, whole = round(longest * rate), round(segment * rate)
+    limit, whole, step = (round(seconds * rate) for seconds in (longest, segment, hop))
+    segments = 1 + max(0, limit - whole) // step  # in one passage
+    advance = segments * step
+    covered = advance - step + whole
     start, held = 0, np.zeros(0, np.float32)
-    before = held
+    before = held  # what precedes `held`, enough of it to fill a segment
     waiting, count = [], 0
     for block in blocks:
         waiting.append(block)
         count += len(block)
-        while count >= limit:
+        while count > limit + LEAST_REST * whole:
             held = np.concatenate(waiting)
-            before, held = held[:limit], held[limit:]
-            yield start / rate, before
-            start += limit
+            yield start / rate, held[:covered]
+            before, held = held[:advance], held[advance:]
+            start += advance
             waiting, count = [held], len(held)
     rest = np.concatenate([held[:0], *waiting])
     if start == 0 and len(rest) >= audio.MIN_SECONDS * rate:
-        yield 0.0, rest
-    elif start and len(rest) >= LEAST_REST * whole:
+        yield 0.0, rest[:limit]
+    elif start and len(rest) - (covered - advance) >= LEAST_REST * whole:
         missing = min(max(0, whole - len(rest)), len(before))
         yield (start - missing) / rate, np.concatenate([before[len(before) - missing :], rest])

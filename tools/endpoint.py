@@ -53,6 +53,7 @@ class Segment(BaseModel):
     end: float
     label: str
     probability: float
+    silent: bool
 
 
 class Answer(BaseModel):
@@ -63,6 +64,7 @@ class Answer(BaseModel):
     probability: float
     probabilities: dict[str, float]
     seconds: float
+    silent: bool
     cut_short: str | None
     remark: str | None
     segments: list[Segment]

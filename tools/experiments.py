@@ -32,6 +32,18 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
+    found = collected()
+    print(table(found))
+    if not any(name.startswith("  ") and name != "  workspace" for name, *_ in found):
+        print("There is no experiment yet: type `dvc exp run -S train.batch_size=4`, for example.")
+
+
+def collected() -> list[list[str]]:
+    """The rows of the last commit, the workspace and all experiments.
+
+    Raises:
+        PipelineError: this is not a DVC repository, or it has no commit.
+    """
     try:
         with Repo() as repo:
             bases = list(repo.experiments.ls(all_commits=True))
@@ -40,9 +52,7 @@ def main() -> None:
         raise PipelineError(f"DVC cannot list experiments here: {error}") from None
     except ValueError:  # nothing to unpack
         raise PipelineError("this repository has no commit yet: type `git commit`.") from None
-    print(table(list(rows(workspace, states))))
-    if not any(state.experiments for state in states):
-        print("There is no experiment yet: type `dvc exp run -S train.batch_size=4`, for example.")
+    return list(rows(workspace, states))
 
 
 def rows(workspace: Any, states: Sequence[Any]) -> Iterator[list[str]]:

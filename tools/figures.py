@@ -19,7 +19,11 @@ from matplotlib.image import imsave
 from numpy.lib.stride_tricks import sliding_window_view
 
 BLUE, ORANGE, GREY, INK = "#2f6db3", "#d9772b", "#9aa3ad", "#22272e"
-SHADES = LinearSegmentedColormap.from_list("shades", ["#f6f8fa", "#c6dbef", "#6aa2d4", "#174a84"])
+PAPER = "#fefefe"  # between cells: the app replaces it, and INK, by the colours of its theme
+SHADES = LinearSegmentedColormap.from_list("shades", [f"{BLUE}0a", BLUE])  # on any background
+CHANGE = LinearSegmentedColormap.from_list(
+    "change", [(0, f"{ORANGE}a6"), (0.5, f"{ORANGE}00"), (0.5, f"{BLUE}00"), (1, f"{BLUE}a6")]
+)
 DOTS_PER_INCH = 130
 STYLE = {
     "font.family": "DejaVu Sans",  # included in matplotlib: the same picture on every machine
@@ -42,6 +46,7 @@ STYLE = {
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "figure.facecolor": "white",
+    "svg.fonttype": "none",  # text, in the font of the page
     "text.parse_math": False,  # a label may contain dollar signs
     "legend.frameon": False,
     "lines.linewidth": 2,
@@ -123,34 +128,64 @@ def corpus(clips: dict[str, int], skipped: dict[str, int], seconds: Sequence[flo
     return figure
 
 
-def confusion(true: Sequence[str], predicted: Sequence[str]) -> Figure:
+def confusion(
+    true: Sequence[str], predicted: Sequence[str], title: str = "Confusion on the test clips"
+) -> Figure:
     """Counts by true label (rows) and predicted label (columns), shaded by share of the row."""
     labels = sorted({*true, *predicted})
-    table = pd.crosstab(
-        pd.Categorical(true, labels), pd.Categorical(predicted, labels), dropna=False
-    ).to_numpy()
+    table = _counts(labels, true, predicted)
     shares = table / np.maximum(1, table.sum(axis=1, keepdims=True))
-    side = min(14.0, 2.2 + 0.36 * len(labels))
-    figure = Figure(figsize=(side, side * 0.92), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set(title="Confusion on the test clips", xlabel="predicted as", ylabel="true label")
-    axes.grid(False)
-    _white_gaps(axes, len(labels))
+    figure, axes = _matrix(labels, shares, title)
     if len(labels) <= 30:
         for row, column in zip(*table.nonzero()):
-            colour = "white" if shares[row, column] > 0.55 else INK
+            colour = "white" if shares[row, column] > 0.8 else INK
             count = table[row, column]
             axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=9)
     return figure
 
 
+def confusion_change(
+    true: Sequence[str], before: Sequence[str], after: Sequence[str], title: str
+) -> Figure:
+    """How the confusion matrices of two runs differ: blue for more clips, orange for fewer."""
+    labels = sorted({*true, *before, *after})
+    change = _counts(labels, true, after) - _counts(labels, true, before)
+    figure, axes = _matrix(labels, change / max(1, np.abs(change).max()), title, (-1, CHANGE))
+    if len(labels) <= 30:
+        for row, column in zip(*change.nonzero()):
+            count = f"{change[row, column]:+d}".replace("-", "−")
+            axes.text(column, row, count, ha="center", va="center", fontsize=9)
+    return figure
+
+
+def _counts(labels: list[str], true: Sequence[str], predicted: Sequence[str]) -> np.ndarray:
+    both = pd.Categorical(true, labels), pd.Categorical(predicted, labels)
+    return pd.crosstab(*both, dropna=False).to_numpy()
+
+
+def _matrix(
+    labels: list[str],
+    shades: np.ndarray,
+    title: str,
+    scale: tuple[float, LinearSegmentedColormap] = (0, SHADES),
+) -> tuple[Figure, Axes]:
+    """(labels, labels) cells; `scale` is the lowest shade, and the colours from there to 1."""
+    side = min(14.0, 2.2 + 0.36 * len(labels))
+    figure = Figure(figsize=(side, side * 0.92), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shades, cmap=scale[1], vmin=scale[0], vmax=1)
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(title=title, xlabel="predicted as", ylabel="true label")
+    axes.grid(False)
+    _white_gaps(axes, len(labels))
+    return figure, axes
+
+
 def _white_gaps(axes: Axes, count: int) -> None:
     axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=2)
+    axes.grid(which="minor", color=PAPER, linewidth=2)
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
 
@@ -234,28 +269,42 @@ def robustness(found: dict) -> Figure:
     return figure
 
 
-def over_time(labels: Sequence[str], spans: np.ndarray, probabilities: np.ndarray) -> Figure:
+def over_time(
+    labels: Sequence[str], spans: np.ndarray, probabilities: np.ndarray, silent: np.ndarray
+) -> Figure:
     """Probabilities over time, the most probable labels on top.
 
     Args:
         labels: names.
         spans: (segments, 2), start and end in seconds.
         probabilities: (segments, labels).
+        silent: (segments,), true where there was nothing to classify.
     """
-    order = np.argsort(-probabilities.mean(axis=0), kind="stable")[:10]
+    order = np.argsort(-probabilities[~silent].mean(axis=0), kind="stable")[:10]
     figure = Figure(figsize=(9.6, 1.3 + 0.24 * len(order)), layout="constrained")
     axes = figure.subplots()
     axes.set_title("Prediction over time")
     edges = np.append(spans[:, 0], spans[-1, 1])  # where segments overlap, the later one is shown
+    shown = np.ma.array(probabilities[:, order].T, mask=np.tile(silent, (len(order), 1)))
     mesh = axes.pcolormesh(
-        edges, np.arange(len(order) + 1), probabilities[:, order].T, cmap=SHADES, vmin=0, vmax=1
+        edges, np.arange(len(order) + 1), shown, cmap=SHADES, vmin=0, vmax=1, rasterized=True
     )
+    for start, end in _runs(silent, edges):
+        axes.axvspan(start, end, color=GREY, alpha=0.3, linewidth=0)
+        middle = len(order) / 2
+        axes.text((start + end) / 2, middle, "silence", rotation=90, ha="center", va="center")
     axes.set_yticks(np.arange(len(order)) + 0.5, [labels[index] for index in order])
     axes.invert_yaxis()
     axes.grid(False)
     _time_axis(axes, edges[-1])
     figure.colorbar(mesh, label="probability", pad=0.01)
     return figure
+
+
+def _runs(marked: np.ndarray, edges: np.ndarray) -> list[tuple[float, float]]:
+    """Start and end of each run of marked intervals between `edges`."""
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(int)))
+    return [(edges[start], edges[end]) for start, end in changes.reshape(-1, 2)]
 
 
 def sound(samples: np.ndarray, sample_rate: int) -> Figure:

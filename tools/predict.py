@@ -1,6 +1,7 @@
 """Classify sound files of any length, or folders of them: labels with probabilities.
 
 The prediction for a file is the average over its segments; --json also gives that of each segment.
+After `python -m tools.embeddings`, it also says which files are unlike the training clips.
 For example: python -m tools.predict song.mp3 albums/ --json
 """
 
@@ -18,7 +19,8 @@ from genrepro.core import processes
 from genrepro.core.errors import PipelineError
 from genrepro.core.processes import workers
 from genrepro.core.stage import run
-from tools.classifier import EXPORT, Classifier
+from tools import unlike
+from tools.classifier import EXPORT, SILENCE, UNLIKE, Classifier
 
 MANY = 64  # files for which processes, which take seconds to start, are faster than threads
 
@@ -88,7 +90,7 @@ def _not_a_sound(path: Path) -> str | None:
 def classify(paths: list[Path], model: Path) -> list[dict]:
     """One dict per file, in order: file, label, probability, …, or file and error."""
     if len(paths) < MANY or workers() == 1 or _on_gpu():
-        classifier = Classifier(model)
+        classifier = Classifier(model, reference=unlike.of_model(model))
         return [described(classifier, path) for path in paths]
     jobs = [(str(model), str(path)) for path in paths]
     return processes.map_processes(_one, jobs, "classify")
@@ -117,7 +119,7 @@ def _one(job: tuple[str, str]) -> dict:
 
 @functools.cache  # once per process
 def _classifier(model: str) -> Classifier:
-    return Classifier(Path(model), threads=1)
+    return Classifier(Path(model), threads=1, reference=unlike.of_model(Path(model)))
 
 
 def table(results: list[dict]) -> str:
@@ -131,6 +133,10 @@ def _words(result: dict) -> str:
         return f"– {result['error']}"
     ranked = list(result["probabilities"].items())[:3]
     words = ", ".join(f"{label} {p:.3f}" for label, p in ranked)
+    if result["silent"]:
+        words = SILENCE
+    elif result.get("unlikeness", {}).get("unlike"):
+        words += f"  ({UNLIKE})"
     notes = "; ".join(filter(None, (result["cut_short"], result["remark"])))
     return words + (f"  ({notes})" if notes else "")
 

@@ -37,6 +37,8 @@ EXPORT = Path("export")
 PARITY = Path("metrics/export.json")
 
 REPLACED = (RAW, ENCODED, BACKBONE, FINETUNED, EXPORT)  # folders that stages replace
+EMBEDDINGS = Path("data/embeddings.parquet")  # made by tools.embeddings, not by a stage
+REFERENCE = Path("data/reference.npz")  # made with it
 METRICS = Path("metrics")
 ROBUSTNESS = Path("metrics/robustness.json")  # what tools.robustness measured; not an output
 SPEED = Path("metrics/speed")  # seconds and megabytes, on which nothing depends

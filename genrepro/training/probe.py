@@ -25,6 +25,7 @@ from genrepro.core.errors import PipelineError
 from genrepro.core.stage import log
 from genrepro.encoding.parts import Part
 from genrepro.model.inference import average_segments
+from genrepro.training.callbacks import DIGITS
 from genrepro.training.data import Segments
 from genrepro.training.fine_tune import Outcome
 from genrepro.training.metric import ClipFigures
@@ -46,7 +47,8 @@ def fit(
         segments: outputs of the frozen backbone, as `frozen.cached_outputs` yields them. One
             float64 vector per segment is held in memory: 6 kB at 768 channels.
         class_weights: "balanced" to count all labels alike, or "none" to count all clips alike.
-        live: where the figures go, as those of a single epoch; None on all ranks but the first.
+        live: where the figures go, as those of a single epoch
+            tried; None on all ranks but the first.
 
     Raises:
         PipelineError: the model's head is not linear.
@@ -190,7 +192,10 @@ def _figures(
 
 def _log(live: Live, found: Probe) -> None:
     live.step = 1
-    live.log_metric("train/loss", found.figures["train"]["loss"])
-    live.log_metric("validation/loss", found.figures["validation"]["loss"])
-    live.log_metric("validation/accuracy", found.figures["validation"]["accuracy"])
+    for name, value in (
+        ("train/loss", found.figures["train"]["loss"]),
+        ("validation/loss", found.figures["validation"]["loss"]),
+        ("validation/accuracy", found.figures["validation"]["accuracy"]),
+    ):
+        live.log_metric(name, round(value, DIGITS))
     live.sync()

@@ -30,8 +30,9 @@ def write_results(folder):
     clips = [f"c{i:02d}" for i in range(12)]
     path = [f"data/raw/{label}/{clip}.wav" for label, clip in zip(true, clips)]
     facts = {"clip": clips, "path": path, "label": true}
+    unknown = {"sha256": "", "group": "", "title": "", "part": ""}
     tables = {
-        "data/clips.csv": facts | {"seconds": 1.0, "group": "", "title": "", "part": ""},
+        "data/clips.csv": facts | {"seconds": 1.0} | unknown,
         "data/split.csv": {"clip": clips[:11], "label": true[:11], "split": "test"},
         "data/predictions.csv": facts | {"group": "band", "predicted": predicted} | p,
         "metrics/plots/reliability.csv": {

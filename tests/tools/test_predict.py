@@ -18,8 +18,9 @@ from genrepro.export import onnx
 from genrepro.model import backbone
 from genrepro.model.inference import average_segments, segment_logits
 from tests.support.samples import RATE, ROOT, tiny_backbone, tone
-from tools import predict
-from tools.classifier import Classifier, _passages
+from tools import predict, unlike
+from tools.classifier import SILENCE, Classifier, _passages
+from tools.embeddings import run_segments
 
 LABELS = ["high", "low", "middle"]
 CASES = ROOT / "tests/cases"
@@ -81,12 +82,49 @@ def test_passages_cover_a_stream_whatever_its_blocks():
     samples = np.arange(1000, dtype=np.float32)
     for size in (1, 7, 300, 1000):
         blocks = [samples[start : start + size] for start in range(0, 1000, size)]
-        cut = list(_passages(blocks, 100, 3.0, 2.0))
-        assert [start for start, _ in cut] == [0, 3, 6, 8]  # the rest of 1 s begins a second early
-        assert [len(passage) for _, passage in cut] == [300, 300, 300, 200]
+        cut = list(_passages(blocks, 100, 3.0, 2.0, 2.0))
+        assert [start for start, _ in cut] == [0, 2, 4, 6, 8]
+        assert [len(passage) for _, passage in cut] == [200] * 5
         assert all(passage[0] == 100 * start for start, passage in cut)
-    assert [len(p) for _, p in _passages([samples[:310]], 100, 3.0, 2.0)] == [300]
-    assert list(_passages([samples[:5]], 100, 3.0, 2.0)) == []
+        cut = list(_passages(blocks, 100, 3.5, 1.5, 1.0))  # they overlap by what segments do
+        assert [start for start, _ in cut] == [0, 3, 6, 8.5]
+        assert [len(passage) for _, passage in cut] == [350, 350, 350, 150]
+        cut = list(_passages(blocks, 100, 3.0, 3.0, 3.0))  # the rest of 1 s begins 2 s early
+        assert [start for start, _ in cut] == [0, 3, 6, 7]
+    assert [len(p) for _, p in _passages([samples[:310]], 100, 3.0, 2.0, 2.0)] == [300]
+    assert list(_passages([samples[:5]], 100, 3.0, 2.0, 2.0)) == []
+
+
+def test_a_long_file_has_as_many_segments_as_fit():
+    """Three minutes in segments of 4 s are 45, though clips are cut at 30 s."""
+    cut = list(_passages([np.zeros(18_000, np.float32)], 100, 30.0, 4.0, 4.0))
+    assert sum(-(-len(passage) // 400) for _, passage in cut) == 45
+
+
+def test_silence_is_no_label_and_other_sounds_may_be_unlike_the_training_clips(hubert, tmp_path):
+    silent, partly = np.zeros(2 * RATE, np.float32), tone(440, 2.0)
+    partly[RATE:] = 0
+    for name, wave in (("silent", silent), ("partly", partly)):
+        soundfile.write(tmp_path / f"{name}.wav", wave, RATE)
+    plain = Classifier(hubert)
+    found = plain.file(tmp_path / "partly.wav")
+    assert found.silent.tolist() == [False, True] and found.note is None
+    assert "unlikeness" not in found.described(plain.labels)
+    segments = [tone(440 + n, 1.0, seed=n).astype(np.float16) for n in range(30)]
+    _, profiles = run_segments(backbone.load(hubert), segments, 8)
+    reference = unlike.Reference.fit({}, profiles[:20], profiles[20:], np.arange(10))
+    classifier = Classifier(hubert, reference=reference)
+    far = classifier.file(tmp_path / "silent.wav")
+    assert far.note == SILENCE and far.described(LABELS)["silent"]
+    assert predict.table([predict.described(classifier, tmp_path / "silent.wav")]).endswith(SILENCE)
+    near = classifier.file(tmp_path / "partly.wav")
+    assert near.probabilities == pytest.approx(found.probabilities, abs=1e-6)
+    soundfile.write(tmp_path / "noise.wav", np.random.default_rng(0).normal(0, 0.1, RATE), RATE)
+    noise = predict.described(classifier, tmp_path / "noise.wav")
+    assert noise["unlikeness"]["unlike"] and noise["unlikeness"]["distance"] > 1
+    assert predict.table([noise]).endswith("(unlike anything this model was trained on)")
+    soundfile.write(tmp_path / "like.wav", tone(445.5, 1.0, seed=99), RATE)
+    assert not predict.described(classifier, tmp_path / "like.wav")["unlikeness"]["unlike"]
 
 
 @pytest.mark.slow

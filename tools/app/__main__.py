@@ -15,7 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.stage import log, run
-from tools.app import page, sounds
+from tools.app import classify, page, sounds
 from tools.app.look import LOOK
 
 CAN = (
@@ -68,7 +68,7 @@ def main() -> None:
         raise PipelineError("there is no link: gradio.live could not be reached (see above).")
     log(f"The app is at {link or address} (Ctrl-C ends it)")
     # In the background, so that the first prediction does not wait for imports.
-    threading.Thread(target=sounds.warm_up, daemon=True).start()
+    threading.Thread(target=classify.warm_up, daemon=True).start()
     built.block_thread()
 
 

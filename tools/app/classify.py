@@ -1,18 +1,31 @@
-"""The page Classify: classify a sound file or a recording."""
+"""The page Classify: what the model makes of a sound file, a recording or a clip."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import json
+from pathlib import Path
+
 import gradio as gr
 
+from genrepro.audio import AudioFault
 from genrepro.core.errors import PipelineError
+from genrepro.core.files import sha256
+from genrepro.core.paths import EXPORT, REFERENCE
+from tools import figures, results, unlike
 from tools.app import sounds
 from tools.app.look import QUIET, WAVE, notice, notice_box
+from tools.app.picture import plain, spectrogram, svg
+from tools.classifier import SILENCE, Classifier, Prediction
+
+Loaded = tuple[Classifier, unlike.Reference | None]
 
 
 def build(app: gr.Blocks) -> None:
     missing = notice_box()
     with gr.Row():
-        with gr.Column():
+        with gr.Column(min_width=300):
             sound = gr.Audio(
                 sources=["upload", "microphone"],
                 type="filepath",
@@ -20,37 +33,47 @@ def build(app: gr.Blocks) -> None:
                 waveform_options=WAVE,
                 buttons=[],
             )
-            test_clip = gr.Button("Random test clip", size="md")
-        with gr.Column():
+            with gr.Row(elem_classes="controls"):
+                example = gr.Dropdown([], label="Or a test clip", min_width=200)
+                test_clip = gr.Button("Random test clip", size="md", min_width=140)
+        with gr.Column(min_width=300):
+            about = gr.Markdown()
             prediction = gr.Label(label="Prediction", num_top_classes=10)
-            note = gr.Markdown()
-    over_time = gr.Plot(show_label=False, visible=False)
+            remarks = gr.Markdown()
+    over_time = gr.HTML(visible=False)
+    picture = gr.HTML()
+    with gr.Accordion("The result as JSON", open=False, visible=False) as box:
+        as_json = gr.Code(language="json", show_label=False, interactive=False)
     app.load(no_model, outputs=missing, **QUIET)
-    shown = [missing, prediction, note, over_time]
+    app.load(examples, outputs=example, **QUIET)
+    shown = [missing, about, prediction, remarks, over_time, picture, box, as_json]
     sound.change(classify, sound, shown, show_progress="minimal", api_visibility="private")
+    example.input(lambda path: path, example, sound, **QUIET)
     test_clip.click(random_test_clip, outputs=[missing, sound], **QUIET)
 
 
 def no_model() -> dict:
     """A notice if there is no model, before anybody chooses a file."""
-    try:
-        sounds.check_export()
-    except PipelineError as error:
-        return notice(error)
+    if not (EXPORT / "config.json").exists():
+        return notice(PipelineError(f"{EXPORT}/ contains no model: type `dvc repro`."))
     return notice(None)
 
 
-def classify(path: str | None) -> list:
-    """A notice, the probabilities, a note on the sound, and the prediction over time."""
-    nothing = [gr.update(value=None), "", gr.update(value=None, visible=False)]
-    if path is None:
-        return [no_model(), *nothing]
+def examples() -> dict:
+    """One test clip of each label, to choose from."""
     try:
-        found = sounds.classify(path)
-    except PipelineError as error:
-        return [notice(error), *nothing]
-    picture = gr.update(value=found.over_time, visible=found.over_time is not None)
-    return [notice(None), found.probabilities, found.note, picture]
+        frame = results.clips()
+    except PipelineError:
+        return gr.update()
+    first = frame[frame["split"] == "test"].sort_values("clip").drop_duplicates("label")
+    rows = first.sort_values("label")
+    return gr.update(
+        choices=[
+            (f"{label} ({clip})", path)
+            for label, clip, path in zip(rows["label"], rows["clip"], rows["path"])
+        ],
+        value=None,
+    )
 
 
 def random_test_clip() -> list:
@@ -58,3 +81,95 @@ def random_test_clip() -> list:
         return [notice(None), sounds.draw_clips(sounds.ANY, "test", 1)[0].path]
     except PipelineError as error:
         return [notice(error), None]
+
+
+def classify(path: str | None) -> list:
+    """A notice; the file, its prediction, remarks, the two pictures, and the result as JSON."""
+    nothing = ["", None, "", gr.update(visible=False), "", gr.update(visible=False), ""]
+    if path is None:
+        return [no_model(), *nothing]
+    file = Path(path)
+    try:
+        classifier, reference = loaded()
+        found = classifier.file(file)
+    except AudioFault as fault:
+        error = PipelineError(f"{plain(file.name)} cannot be classified: {fault}.")
+        return [notice(error), *nothing]
+    except PipelineError as error:
+        return [notice(error), *nothing]
+    silent = bool(found.silent.all())
+    drawn = gr.update(visible=False)
+    if len(found.spans) > 1 and not silent:
+        figure = figures.over_time(classifier.labels, found.spans, found.over_time, found.silent)
+        drawn = gr.update(value=svg(figure, "Prediction over time"), visible=True)
+    described = {"file": file.name} | found.described(classifier.labels)
+    return [
+        notice(None),
+        origin(file),
+        "silence" if silent else found.probabilities,
+        " ".join(remarks(found, reference is not None)),
+        drawn,
+        spectrogram(file),
+        gr.update(visible=True),
+        json.dumps(described, indent=2, ensure_ascii=False),
+    ]
+
+
+def origin(file: Path) -> str:
+    """The name of a file; of one with the content of a clip, that clip's label and split too."""
+    text = f"**{plain(file.name)}**"
+    with contextlib.suppress(PipelineError):
+        frame = results.clips()
+        same = frame[frame["sha256"] == sha256(file)]
+        if len(same):
+            clip = same.iloc[0]
+            split = f"{clip['split']} clip" if clip["split"] else "clip that is in no split"
+            text += f" is the {split} {plain(clip['clip'])}: **{plain(clip['label'])}**"
+    return text
+
+
+def remarks(found: Prediction, compared: bool) -> list[str]:
+    """Sentences on what was processed, and how much the labels mean.
+
+    Args:
+        compared: whether the sound could be compared with the training clips.
+    """
+    count, silent = len(found.spans), int(found.silent.sum())
+    said = [f"{found.seconds:.1f} s, in {count} segment{'s' * (count > 1)}."]
+    if found.note:
+        text = found.note if found.note == SILENCE else f"this sound is {found.note}"
+        said.append(f"**{text[0].upper()}{text[1:]}**.")
+    elif found.unlikeness:
+        said.append("It is like the clips that this model was trained on.")
+    if 0 < silent < count:
+        said.append(f"{silent} of the segments are silence.")
+    if found.unlikeness:
+        said.append(
+            f"Its distance to the nearest training clips is {found.unlikeness.distance:.2f}, where "
+            "95% of the validation clips are below 1."
+        )
+    if not compared:
+        said.append(f"To see how unlike the training clips it is, type `{unlike.COMMAND}`.")
+    if found.cut_short:
+        said.append(f"The file is damaged: {plain(found.cut_short)}.")
+    if found.remark:
+        said.append(f"Note: {plain(found.remark)}.")
+    return said
+
+
+def warm_up() -> None:
+    """Load the model; if it is missing, that is reported when it is needed."""
+    with contextlib.suppress(PipelineError):
+        loaded()
+
+
+def loaded() -> Loaded:
+    """The exported model, and its training clips where they are known; again after a change."""
+    files = (EXPORT / unlike.WEIGHTS, REFERENCE)
+    return _load(tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files))
+
+
+@functools.lru_cache(maxsize=1)
+def _load(_versions: tuple[int, ...]) -> Loaded:
+    reference = unlike.of_model(EXPORT)
+    return Classifier(EXPORT, reference=reference), reference

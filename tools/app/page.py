@@ -6,12 +6,13 @@ import gradio as gr
 
 from genrepro.core.errors import PipelineError
 from tools import figures
-from tools.app import classify, clips, mistakes, runs, sounds
+from tools.app import classify, clips, map, mistakes, runs, sounds
 from tools.app.look import QUIET
 
 PAGES = {  # the first is at /, the others at /mistakes and so on
     "Clips": clips.build,
     "Mistakes": mistakes.build,
+    "Map": map.build,
     "Runs": runs.build,
     "Classify": classify.build,
 }

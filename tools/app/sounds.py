@@ -1,23 +1,19 @@
-"""What the page's controls do: choose clips, classify, describe the run.
+"""What the pages share: clips for a player, and the run in figures.
 
 Files are read again for every request, so reloading the page is enough after another `dvc repro`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import random
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from genrepro import audio
 from genrepro.core.errors import PipelineError
-from genrepro.core.paths import EXPORT, RAW
-from tools import figures, results
+from genrepro.core.paths import RAW
+from tools import results
 
 ANY = "any"
 
@@ -62,67 +58,6 @@ def linked_from() -> list[str]:
     """
     clips = (next(folder.iterdir(), None) for folder in RAW.glob("*/"))
     return sorted({str(clip.resolve().parents[1]) for clip in clips if clip and clip.is_symlink()})
-
-
-def check_export() -> None:
-    """Report a missing model without the seconds that loading one takes.
-
-    Raises:
-        PipelineError: as `classify` would.
-    """
-    if not (EXPORT / "config.json").exists():
-        raise PipelineError(f"{EXPORT}/ contains no model: type `dvc repro`.")
-
-
-def warm_up() -> None:
-    """Load the model; if it is missing, that is reported when it is needed."""
-    with contextlib.suppress(PipelineError):
-        _classifier()
-
-
-def _classifier():
-    """The exported model, loaded again after a new export."""
-    weights = EXPORT / "model.safetensors"
-    return _loaded(weights.stat().st_mtime_ns if weights.exists() else 0)
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(_version: int):
-    from tools.classifier import Classifier
-
-    return Classifier(EXPORT)
-
-
-@dataclass(frozen=True)
-class Result:
-    """A prediction for the page; `over_time` is None if there is only one segment."""
-
-    probabilities: dict[str, float]
-    note: str
-    over_time: Figure | None
-
-
-def classify(path: str) -> Result:
-    """Classify a sound file.
-
-    Raises:
-        PipelineError: there is no model yet, or the file cannot be classified.
-    """
-    classifier = _classifier()
-    try:
-        found = classifier.file(Path(path))
-    except audio.AudioFault as fault:
-        raise PipelineError(f"This sound cannot be classified: {fault}.") from None
-    segments = len(found.spans)
-    note = f"{found.seconds:.1f} s, in {segments} segment{'s' * (segments > 1)}."
-    if found.cut_short:
-        note += f" The file is damaged: {found.cut_short}."
-    if found.remark:
-        note += f" Note: {found.remark}."
-    picture = None
-    if segments > 1:
-        picture = figures.over_time(classifier.labels, found.spans, found.over_time)
-    return Result(found.probabilities, note, picture)
 
 
 def headline() -> str:
