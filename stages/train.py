@@ -23,19 +23,17 @@ from genrepro.training.callbacks import DIGITS
 
 
 def main(params: Params) -> None:
-    fine_tune.accumulation_steps(params.train, processes.world())  # reported before any work
+    train = params.train
+    fine_tune.accumulation_steps(train, processes.world())  # reported before any work
     reporting.tracker()
-    device.set_up(params.train)
-    if params.train.fast_kernels:
+    device.set_up(train)
+    if train.fast_kernels:
         allocator.keep_freed_memory()
     with record_speed("train") as figures:
         corpus = Encoded.open(paths.ENCODED)
         parts, labels = read_parts(paths.SPLIT, corpus)
         extractor = load_extractor(paths.ENCODED)
-        model, pretrained = backbone.build(
-            paths.BACKBONE, labels, extractor, params.train, params.seed
-        )
-        train = device.settle_precision(params.train, model.num_parameters())
+        model, pretrained = backbone.build(paths.BACKBONE, labels, extractor, train, params.seed)
         if train.precision == "fp64":
             model.double()
         rate = train.learning_rate if pretrained else train.scratch_learning_rate

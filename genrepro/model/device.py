@@ -26,7 +26,6 @@ from genrepro.core.stage import log
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-SMALL = 2_000_000  # parameters of a model that a CPU trains in float64 within minutes
 POLL = 1.0  # seconds between two looks for a free GPU
 LESS_MEMORY = "set evaluate.batch_size=1, or evaluate.device=cpu."  # in evaluate and export
 _held: dict[str, object] = {}  # open files; the kernel releases their locks when the process ends
@@ -90,7 +89,7 @@ def choose_device(section: Train | Evaluate) -> str:
 
 
 def choose_precision(train: Train, device: str) -> str:
-    """Return "fp16", "bf16" or "none": what `train.precision` asks, else what the device supports.
+    """Return what `train.precision` asks, else "fp16", "bf16" or "none" as the device supports it.
 
     PyTorch emulates bf16, slowly, on cards before Ampere: these get fp16.
     """
@@ -99,20 +98,6 @@ def choose_precision(train: Train, device: str) -> str:
     if device == "cpu":
         return "none"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-
-
-def settle_precision(train: Train, parameters: int) -> Train:
-    """Put into `train.precision` what "auto" means for a model with so many parameters.
-
-    On a CPU a small one is trained in float64. Processors round differently, and in float32 the
-    differences grow with every step until predictions differ; in float64 they stay below what is
-    reported.
-    """
-    where = choose_device(train)
-    precision = choose_precision(train, where)
-    if train.precision == "auto" and where == "cpu" and parameters < SMALL:
-        precision = "fp64"
-    return train.model_copy(update={"precision": precision})
 
 
 def autocast(train: Train) -> AbstractContextManager:

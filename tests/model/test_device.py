@@ -207,14 +207,6 @@ def test_precision_can_be_set_and_is_none_on_a_cpu(asked):
     assert device.choose_precision(TRAIN, "cpu") == "none"
 
 
-def test_a_cpu_trains_a_small_model_in_float64_and_a_large_one_in_float32():
-    train = TRAIN.model_copy(update={"device": "cpu"})
-    assert device.settle_precision(train, parameters=1_300_000).precision == "fp64"
-    assert device.settle_precision(train, parameters=23_000_000).precision == "none"
-    asked = train.model_copy(update={"precision": "none"})
-    assert device.settle_precision(asked, parameters=1_300_000).precision == "none"
-
-
 @pytest.mark.parametrize(
     ("batch", "effective", "world", "smaller"),
     [(8, 8, 1, 4), (5, 5, 1, 1), (9, 9, 1, 3), (15, 15, 1, 5), (6, 12, 1, 4), (4, 8, 2, 2)],
