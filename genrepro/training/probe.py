@@ -47,8 +47,7 @@ def fit(
         segments: outputs of the frozen backbone, as `frozen.cached_outputs` yields them. One
             float64 vector per segment is held in memory: 6 kB at 768 channels.
         class_weights: "balanced" to count all labels alike, or "none" to count all clips alike.
-        live: where the figures go, as those of a single epoch
-            tried; None on all ranks but the first.
+        live: where the figures go, as those of a single epoch; None on all ranks but the first.
 
     Raises:
         PipelineError: the model's head is not linear.

@@ -235,7 +235,7 @@ def test_a_wrong_name_pattern_is_refused(folder, pattern, words):
 
 def test_a_name_pattern_that_matches_nothing_is_refused_although_the_corpus_has_groups(tmp_path):
     small = {"seed": 1, "seconds": 1.0, "sample_rate": 16000, "bands": 1}
-    small |= {"genres_per_band": 10, "clips_per_genre": 1}
+    small |= {"genres_per_band": 10, "clips_per_genre": 1, "rests": 0, "noise": 40}
     music = card(tmp_path / "music", kind="generated", **small)
     with pytest.raises(PipelineError, match="matches none of the 10 file names"):
         gather(music, name_pattern="(?P<title>xyz)")
@@ -372,7 +372,15 @@ def stage(place: Path, source: Path, **environment: str) -> subprocess.Completed
 @pytest.mark.slow
 def test_the_stage_writes_the_same_bytes_whatever_the_workers(tmp_path):
     small = {"title": "x", "seed": 1, "seconds": 1.0, "sample_rate": 16000, "bands": 1}
-    demo = card(tmp_path / "demo", kind="generated", genres_per_band=10, clips_per_genre=1, **small)
+    demo = card(
+        tmp_path / "demo",
+        kind="generated",
+        genres_per_band=10,
+        clips_per_genre=1,
+        rests=0,
+        noise=40,
+        **small,
+    )
     trees = []
     elsewhere = {"GENREPRO_WORKERS": "2", "LC_ALL": "C", "TZ": "Asia/Tokyo"}
     for place, environment in (("one", {"GENREPRO_WORKERS": "1"}), ("two", elsewhere)):

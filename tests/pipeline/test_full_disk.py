@@ -88,7 +88,7 @@ def test_a_composed_clip_that_cannot_be_written_is_an_error(in_tmp):
     from genrepro.corpus.demo.composer import Order, compose, pieces
 
     card = {"seed": 1, "seconds": 1.0, "sample_rate": 8000, "bands": 1}
-    card |= {"genres_per_band": 10, "clips_per_genre": 1}
+    card |= {"genres_per_band": 10, "clips_per_genre": 1, "rests": 0, "noise": 40}
     path = in_tmp / "a.flac"
     path.symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):

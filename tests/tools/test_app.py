@@ -394,7 +394,7 @@ class Launched:
 )
 def test_opening_the_app_to_others_is_warned_of(options, who, monkeypatch, capsys):
     monkeypatch.setattr(main.page, "build", lambda: Launched("https://x.gradio.live"))
-    monkeypatch.setattr(main.sounds, "warm_up", lambda: None)
+    monkeypatch.setattr(main.classify, "warm_up", lambda: None)
     monkeypatch.setattr("sys.argv", ["app", *options.split()])
     main.main()
     said = capsys.readouterr()

@@ -35,12 +35,13 @@ GENRES = {
 FADE = 0.01  # seconds at both ends, so that no clip begins or ends with a click
 LIMITS = {"seed": (0, 2**32), "seconds": (1, 60), "sample_rate": (8000, 48000)}
 LIMITS |= {"bands": (1, 10000), "genres_per_band": (1, len(GENRES)), "clips_per_genre": (1, 100)}
+LIMITS |= {"rests": (0, 1), "noise": (0, 90)}
+NUMBERS = ("seconds", "rests", "noise")  # the others are whole
+SPAN = 20.0  # dB between the noisiest clips and the cleanest
 
 # What makes the genres hard to tell apart. These were set so that models make mistakes.
 TEMPO = 1.1  # a song is at most this much faster or slower than its band plays the genre
 LEVEL = 3.0  # dB by which each player is louder or softer
-REST = 0.08  # how often a player rests throughout a clip
-NOISE = (24.0, 44.0)  # dB of the noise below the music
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,10 @@ def check(card: dict) -> None:
     """
     for key, (low, high) in LIMITS.items():
         value: Any = card.get(key)
-        kinds = (int, float) if key == "seconds" else (int,)
+        kinds = (int, float) if key in NUMBERS else (int,)
         right = isinstance(value, kinds) and not isinstance(value, bool)
         if not right or not low <= value <= high:
-            kind = "a number" if key == "seconds" else "a whole number"
+            kind = "a number" if key in NUMBERS else "a whole number"
             raise PipelineError(
                 f"corpus.yaml: {key} must be {kind} from {low} to {high}, not {value!r}."
             )
@@ -145,7 +146,8 @@ def render(piece: Piece, card: dict) -> np.ndarray:
 
     score = GENRES[piece.label](band, begin)
     studio = Studio.of(generator(*keys, 1))
-    return _master(_mix(score, studio), studio, score)
+    mix = _mix(score, studio, card["rests"])
+    return _master(mix, studio, score, card["noise"])
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,9 @@ class Studio:
         )
 
 
-def _mix(score: Score, studio: Studio) -> np.ndarray:
+def _mix(score: Score, studio: Studio, rests: float) -> np.ndarray:
     dry, sent = np.zeros((2, len(score.parts[0].sound)))
-    for part in _players(score):
+    for part in _players(score, rests):
         level = _ratio(score.rng.uniform(-LEVEL, LEVEL))
         sound = level * part.gain * _amplified(part, score.rate)
         dry += sound
@@ -177,11 +179,11 @@ def _mix(score: Score, studio: Studio) -> np.ndarray:
     return dry + _reverberated(sent, studio.room, score.rate)
 
 
-def _players(score: Score) -> list[Part]:
+def _players(score: Score, chance: float) -> list[Part]:
     """Those who do not rest: at least two, if there are as many."""
     rests = score.rng.random(len(score.parts))
     second = np.sort(rests)[-2:][0]
-    return [part for part, rest in zip(score.parts, rests) if rest >= min(REST, second)]
+    return [part for part, rest in zip(score.parts, rests) if rest >= min(chance, second)]
 
 
 def _amplified(part: Part, rate: int) -> np.ndarray:
@@ -209,7 +211,7 @@ def _room(seconds: float, rate: int, samples: int) -> np.ndarray:
     return rfft(noise / np.sqrt(np.sum(noise**2)), n=size + size % 2)
 
 
-def _master(mix: np.ndarray, studio: Studio, score: Score) -> np.ndarray:
+def _master(mix: np.ndarray, studio: Studio, score: Score, quiet: float) -> np.ndarray:
     rate = score.rate
     low = sosfilt(butter(1, 200, fs=rate, output="sos"), mix)
     high = sosfilt(butter(1, 2500, "highpass", fs=rate, output="sos"), mix)
@@ -217,7 +219,7 @@ def _master(mix: np.ndarray, studio: Studio, score: Score) -> np.ndarray:
     mix = sosfilt(butter(2, 35, "highpass", fs=rate, output="sos"), mix)
     mix *= _ratio(studio.loudness) / np.sqrt(np.mean(mix**2))
     mix = 0.95 * np.tanh(mix / 0.95)  # a soft limiter, so that peaks do not clip
-    noise = _ratio(studio.loudness - score.rng.uniform(*NOISE))
+    noise = _ratio(studio.loudness - score.rng.uniform(quiet, quiet + SPAN))
     mix += noise * score.rng.standard_normal(len(mix))
     fade = np.minimum(1, np.arange(len(mix)) / (FADE * rate))
     mix *= fade * fade[::-1]
