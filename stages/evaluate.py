@@ -81,8 +81,8 @@ def predictions(part: Part, logits: np.ndarray, labels: list[str]) -> pd.DataFra
     return pd.DataFrame(described | columns)
 
 
-def _write(frame: pd.DataFrame, calibrated: pd.DataFrame, result: dict, params: Evaluate) -> None:
-    level = params.confidence
+def _write(frame: pd.DataFrame, calibrated: pd.DataFrame, result: dict, evaluate: Evaluate) -> None:
+    level = evaluate.confidence
     reliability = pd.concat(
         pd.DataFrame(scoring.reliability(each, level)).assign(probabilities=name)
         for name, each in (("as trained", frame), ("after temperature", calibrated))
@@ -106,7 +106,7 @@ def _write(frame: pd.DataFrame, calibrated: pd.DataFrame, result: dict, params: 
             "confusion": frame[["label", "predicted"]],
             "reliability": reliability,
             "recall": recall,
-            "mistakes": scoring.mistakes(frame, params.mistakes),
+            "mistakes": scoring.mistakes(frame, evaluate.mistakes),
         }
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
