@@ -11,19 +11,23 @@ if anything else differs.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 import json
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 
 from genrepro.core.paths import EXPORT
 from tests.support import load
-from tests.support import page_browser as browser
+from tests.support.browser import Browser
 from tools import page, results
 
 LARGEST = 1e-3  # difference of a probability
@@ -49,16 +53,16 @@ def endpoint(paths: list[Path]) -> Found:
 
 def in_browser(paths: list[Path]) -> Found:
     """The predictions of the page of tools.page, without a network and without a console error."""
-    with tempfile.TemporaryDirectory() as folder, browser.tab() as tab:
+    with tempfile.TemporaryDirectory() as folder, Browser() as browser:
         page.write(Path(folder) / "page", page.collect(page.runtime(None)))
-        with browser.served(Path(folder) / "page") as address:
-            browser.ready(tab, address)
+        with served(Path(folder) / "page") as address:
+            ready(browser, address)
             for path in paths:
-                said, found = browser.classify(tab, path)
+                said, found = classify(browser, path)
                 assert found, (path, said)
                 yield found
-        assert not tab.errors, tab.errors
-        assert all(each.startswith((address, "blob:", "data:")) for each in tab.requests)
+        assert not browser.errors, browser.errors
+        assert all(each.startswith((address, "blob:", "data:")) for each in browser.requests)
 
 
 PLACES: dict[str, Callable[[list[Path]], Found]] = {
@@ -68,6 +72,47 @@ PLACES: dict[str, Callable[[list[Path]], Found]] = {
 }
 
 
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder on the loopback interface, and yield its address."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def ready(browser: Browser, address: str) -> None:
+    """Open the page of tools.page, and wait for its model."""
+    browser.open(address, "document.querySelector('#file')?.disabled === false")
+
+
+def classify(browser: Browser, path: Path) -> tuple[str, dict[str, float]]:
+    """What the page says about a file, and the probabilities that it shows, the highest first."""
+    browser.js("document.querySelector('#status').textContent = 'waiting'")
+    browser.choose("#file", path)
+    return answer(browser)
+
+
+def answer(browser: Browser) -> tuple[str, dict[str, float]]:
+    """The same, once the page's status is no longer 'waiting'."""
+    browser.wait(
+        "document.querySelector('#status').textContent !== 'waiting'"
+        " && document.querySelector('#progress').hidden"
+    )
+    said = browser.js("document.querySelector('#status').textContent")
+    rows = browser.js(
+        "document.querySelector('#result').hidden ? [] :"
+        " [...document.querySelectorAll('li[data-probability]')].map(row => ({...row.dataset}))"
+    )
+    return said, {row["label"]: float(row["probability"]) for row in rows}
+
+
 def main() -> int:
     settings = json.loads((EXPORT / "preprocessor_config.json").read_text(encoding="utf-8"))
     clips = results.predictions().merge(results.clips()[["clip", "seconds"]], on="clip")
@@ -75,9 +120,9 @@ def main() -> int:
     expected = [results.probabilities(row) for _, row in clips.iterrows()]
     longer = (clips["seconds"] > settings["max_seconds"] + 0.01).to_numpy()
     failed = False
-    for name, classify in PLACES.items():
+    for name, predictions in PLACES.items():
         begin = time.monotonic()
-        found = list(classify(paths))
+        found = list(predictions(paths))
         seconds = time.monotonic() - begin
         best = [max(each, key=each.__getitem__) for each in found]
         same = int((clips["predicted"] == best).sum())

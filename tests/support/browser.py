@@ -1,7 +1,7 @@
 """Headless Chromium over its DevTools protocol, through a pipe: no package, no port.
 
-As a script it opens every page of an app at 1280 and 390 pixels, light and dark, and writes a
-picture of each: python -m tests.support.browser http://127.0.0.1:7860/ FOLDER
+It can reach this machine alone: every other host name is unknown to it, and its microphone beeps.
+https://chromedevtools.github.io/devtools-protocol/ describes what is called here.
 """
 
 from __future__ import annotations
@@ -13,59 +13,62 @@ import os
 import select
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-KEYS = {
-    " ": ("Space", 32),
-    "Enter": ("Enter", 13),
-    "Tab": ("Tab", 9),
-    "ArrowDown": ("ArrowDown", 40),
-}
-KEYS |= {"ArrowUp": ("ArrowUp", 38), "End": ("End", 35), "Escape": ("Escape", 27)}
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--mute-audio",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--remote-debugging-pipe",
+)
+PATIENCE = 90.0  # s
+KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "ArrowDown": 40}
 
 
 class Browser:
-    """One page in a browser of its own; what its console reports as errors is in `errors`."""
+    """One page in a browser of its own.
+
+    `errors` are what the console shows in red, the page's workers included; `requests` are the
+    addresses that were asked for.
+    """
 
     def __init__(self, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        assert CHROMIUM
+        assert CHROMIUM, "Chromium is not installed"
         self.errors: list[str] = []
+        self.requests: list[str] = []
         self._loading: dict[str, str] = {}  # request -> its address
-        self._profile = tempfile.TemporaryDirectory(prefix="chromium", ignore_cleanup_errors=True)
-        to_browser, self._write = os.pipe()
-        self._read, from_browser = os.pipe()
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
-        options += ["--no-first-run", "--disable-background-networking", "--mute-audio"]
-        options += ["--autoplay-policy=document-user-activation-required"]
-
-        def connect() -> None:
-            saved = os.dup(from_browser)
-            os.dup2(to_browser, 3)  # Chromium reads from this descriptor, and writes to the next
-            os.dup2(saved, 4)
-
-        self._process = subprocess.Popen(
-            [CHROMIUM, *options, f"--user-data-dir={self._profile.name}"],
-            pass_fds=(3, 4),
-            preexec_fn=connect,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(to_browser)
-        os.close(from_browser)
         self._numbers = itertools.count(1)
         self._rest = b""
         self._session = ""
+        self._profile = tempfile.TemporaryDirectory(prefix="chromium", ignore_cleanup_errors=True)
+        reads, self._write = os.pipe()
+        self._read, writes = os.pipe()
+        # Chromium reads commands from descriptor 3, and writes answers to 4.
+        command = ["bash", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "bash", CHROMIUM, *FLAGS]
+        self._process = subprocess.Popen(
+            [*command, f"--user-data-dir={self._profile.name}"],
+            pass_fds=(reads, writes),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(reads)
+        os.close(writes)
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        found = self.send("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = found["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.send(f"{domain}.enable")
+        attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        self._watch(self._session)
+        self.send("Page.enable")
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.send("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -74,12 +77,7 @@ class Browser:
     def __enter__(self) -> Browser:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._write)  # it ends when nobody can talk to it any more
         try:
             self._process.wait(10)
@@ -91,35 +89,50 @@ class Browser:
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         """Call a method of the protocol, and return its result."""
-        number = next(self._numbers)
-        message: dict[str, Any] = {"id": number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._next(60)
-            if answer is None:
-                raise TimeoutError(method)
+        number = self._post(self._session, method, params)
+        while (answer := self._next(PATIENCE)) is not None:
             if answer.get("id") == number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
                 return answer["result"]
+        raise TimeoutError(method)
+
+    def _post(self, session: str, method: str, params: dict[str, Any]) -> int:
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": params}
+        message |= {"sessionId": session} if session else {}
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        return number
 
     def _next(self, seconds: float) -> dict[str, Any] | None:
-        """The next message; None if there is none in time. Errors of the page are noted."""
+        """The next message; None if there is none in time. What it tells is noted."""
         until = time.monotonic() + seconds
         while b"\0" not in self._rest:
             if not select.select([self._read], [], [], max(0, until - time.monotonic()))[0]:
                 return None
-            self._rest += os.read(self._read, 1 << 20)
+            more = os.read(self._read, 1 << 20)
+            if not more:
+                raise ConnectionError("Chromium ended")
+            self._rest += more
         line, _, self._rest = self._rest.partition(b"\0")
         message = json.loads(line)
         self._note(message.get("method"), message.get("params", {}))
         return message
 
+    def _watch(self, session: str) -> None:
+        """Be told of a page's or worker's errors and requests, and of the workers it starts."""
+        for domain in ("Runtime", "Log", "Network"):
+            self._post(session, f"{domain}.enable", {})
+        attach = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
+        self._post(session, "Target.setAutoAttach", attach)
+        self._post(session, "Runtime.runIfWaitingForDebugger", {})
+
     def _note(self, method: str | None, params: dict[str, Any]) -> None:
-        if method == "Network.requestWillBeSent":
+        if method == "Target.attachedToTarget" and self._session:
+            self._watch(params["sessionId"])
+        elif method == "Network.requestWillBeSent":
             address = params["request"]["url"]
+            self.requests.append(address)
             if "heartbeat" not in address:  # gradio's lasts as long as the page is open
                 self._loading[params["requestId"]] = address
         elif method in ("Network.loadingFinished", "Network.loadingFailed"):
@@ -135,7 +148,7 @@ class Browser:
             self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
 
     def js(self, expression: str) -> Any:
-        """The value of a JavaScript expression in the page."""
+        """The value of a JavaScript expression in the page, or of the promise that it is."""
         result = self.send(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
@@ -143,9 +156,9 @@ class Browser:
             raise RuntimeError(result["exceptionDetails"]["exception"]["description"])
         return result["result"].get("value")
 
-    def wait(self, expression: str, seconds: float = 90) -> Any:
+    def wait(self, expression: str) -> Any:
         """Wait until a JavaScript expression is true, and return it."""
-        until = time.monotonic() + seconds
+        until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             if value := self.js(expression):
                 return value
@@ -156,6 +169,14 @@ class Browser:
         """Go to an address, and wait until a JavaScript expression is true there."""
         self.send("Page.navigate", url=address)
         self.wait(f"location.href !== 'about:blank' && document.body && !!({ready})")
+
+    def settle(self, quiet: float = 1.0) -> None:
+        """Wait until nothing has been loading for some seconds, and note the page's errors."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if self._next(quiet) is None and not self._loading:
+                return
+        raise TimeoutError(f"still loading: {self._loading}")
 
     def click(self, selector: str) -> None:
         """Click in the middle of an element, as a mouse does."""
@@ -170,9 +191,8 @@ class Browser:
             self.send("Input.dispatchMouseEvent", type=kind, **where)
 
     def press(self, key: str) -> None:
-        """Press and release a key."""
-        code, number = KEYS[key] if key in KEYS else (f"Key{key.upper()}", ord(key.upper()))
-        named = {"key": key, "code": code, "windowsVirtualKeyCode": number}
+        """Press and release a key: a letter, or one of KEYS."""
+        named = {"key": key, "windowsVirtualKeyCode": KEYS.get(key) or ord(key.upper())}
         text = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
         self.send("Input.dispatchKeyEvent", type="keyDown", **named, **text)
         self.send("Input.dispatchKeyEvent", type="keyUp", **named)
@@ -180,46 +200,19 @@ class Browser:
     def type(self, text: str) -> None:
         self.send("Input.insertText", text=text)
 
+    def choose(self, selector: str, path: Path) -> None:
+        """Choose a file in a file input."""
+        root = self.send("DOM.getDocument")["root"]["nodeId"]
+        node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.send("DOM.setFileInputFiles", nodeId=node, files=[str(path.resolve())])
+
     def cpu_seconds(self) -> float:
         """What the page's own thread has computed since the browser started."""
         self.send("Performance.enable", timeDomain="threadTicks")
         metrics = self.send("Performance.getMetrics")["metrics"]
         return next(each["value"] for each in metrics if each["name"] == "TaskDuration")
 
-    def settle(self, quiet: float = 1.0, most: float = 120.0) -> None:
-        """Wait until nothing has been loading for some seconds, and note the page's errors."""
-        until = time.monotonic() + most
-        while time.monotonic() < until:
-            if self._next(quiet) is None and not self._loading:
-                return
-        raise TimeoutError(f"still loading: {self._loading}")
-
     def picture(self, path: Path) -> None:
         """Write a PNG of the whole page."""
         data = self.send("Page.captureScreenshot", captureBeyondViewport=True)["data"]
         path.write_bytes(base64.b64decode(data))
-
-
-def main(address: str, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    failed = False
-    for width, dark in itertools.product((1280, 390), (False, True)):
-        with Browser(width, dark=dark) as browser:
-            browser.open(address, "document.querySelector('nav a, .nav-holder a')")
-            links = browser.js(
-                "[...document.querySelectorAll('nav a, .nav-holder a')].map(a => a.href)"
-            )
-            for page in dict.fromkeys(links):
-                browser.open(page, "document.querySelector('h1')")
-                browser.settle()
-                name = page.split("?")[0].rstrip("/").rsplit("/", 1)[-1].replace(":", "-")
-                browser.picture(folder / f"{name}-{width}-{'dark' if dark else 'light'}.png")
-                wide = browser.js("document.documentElement.scrollWidth - innerWidth")
-                print(page, width, "dark" if dark else "light", "too wide by", max(0, wide))
-            print("\n".join(browser.errors) or "no error", flush=True)
-            failed |= bool(browser.errors)
-    sys.exit(failed)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))

@@ -18,9 +18,11 @@ from genrepro import audio
 from genrepro.core.errors import PipelineError
 from genrepro.core.params import load
 from genrepro.encoding.extractor import adapt, extract_segments, load_extractor
-from genrepro.export import classify, onnx, program
+from genrepro.export import classify as exported
+from genrepro.export import onnx, program
 from genrepro.model import backbone
-from tests.support import page_browser as browser
+from tests.support.agreement import answer, classify, ready, served
+from tests.support.browser import CHROMIUM, Browser
 from tests.support.encoded import encode
 from tests.support.fake_package import FAKE, FAKE_PACKAGE, tgz
 from tests.support.loopback_publish import space_problems
@@ -105,7 +107,7 @@ def test_another_package_is_refused_and_not_kept(run_folder, monkeypatch):
 
 
 def test_the_package_is_downloaded_once(run_folder, monkeypatch):
-    with browser.served(run_folder) as address:
+    with served(run_folder) as address:
         monkeypatch.setattr(page, "ADDRESS", f"{address}package.tgz")
         build(monkeypatch)
         monkeypatch.setattr(page, "ADDRESS", f"{address}missing.tgz")
@@ -223,7 +225,7 @@ def test_the_page_mixes_rounds_and_cuts_as_python_does(javascript):
         *[("passages", wave[: round(s * RATE)], RATE, settings) for s in lengths],
     )
     assert halves == values.astype(np.float32).astype(np.float16).tolist()
-    np.testing.assert_allclose(mono, classify.mixed(stereo), atol=1e-6)
+    np.testing.assert_allclose(mono, exported.mixed(stereo), atol=1e-6)
     for seconds, found in zip(lengths, passages, strict=True):
         expected = list(_passages([wave[: round(seconds * RATE)]], RATE, 3.0, 1.0))
         assert [each["start"] for each in found] == [start for start, _ in expected]
@@ -250,7 +252,7 @@ def test_the_page_reads_the_rate_in_a_files_header(tmp_path, javascript):
 
 def kept_runtime() -> dict[str, bytes]:
     """onnxruntime-web, if `python -m tools.page` has ever put it in its cache on this machine."""
-    if browser.CHROMIUM is None:
+    if CHROMIUM is None:
         pytest.skip("chromium is not installed")
     if not page.cache().exists():
         pytest.skip("onnxruntime-web is not there: `python -m tools.page` downloads it")
@@ -283,19 +285,19 @@ def test_the_page_predicts_offline_what_evaluate_predicts(kind, sounds, in_tmp):
     write_results(in_tmp, LABELS)
     classifier = Classifier(export)
     page.write(in_tmp / "page", page.collect(runtime))
-    with browser.served(in_tmp / "page") as address, browser.tab() as tab:
-        browser.ready(tab, address)
+    with served(in_tmp / "page") as address, Browser() as browser:
+        ready(browser, address)
         for path in sounds:
             expected = classifier.file(path)
-            said, found = browser.classify(tab, path)
+            said, found = classify(browser, path)
             assert next(iter(found)) == expected.label and expected.label in said
             assert found == pytest.approx(expected.probabilities, abs=1e-3)
-            segments = tab.evaluate("document.querySelectorAll('#segments button').length")
+            segments = browser.js("document.querySelectorAll('#segments button').length")
             assert segments == len(expected.spans)
         if kind == "hubert":
-            _actions(tab)
-        assert tab.errors == []
-        assert all(each.startswith((address, "blob:", "data:")) for each in tab.requests)
+            _actions(browser)
+        assert browser.errors == []
+        assert all(each.startswith((address, "blob:", "data:")) for each in browser.requests)
 
 
 STOP = """new Promise(done => setTimeout(() => {  // before it stops by itself, after 3 s
@@ -305,29 +307,29 @@ STOP = """new Promise(done => setTimeout(() => {  // before it stops by itself, 
 }, 400))"""
 
 
-def _actions(tab: browser.Tab) -> None:
+def _actions(browser: Browser) -> None:
     """What the page answers to files that are none, and to a recording, by keyboard."""
-    said, found = browser.classify(tab, CASES / "web-page.mp3")
+    said, found = classify(browser, CASES / "web-page.mp3")
     assert said == "This browser cannot decode web-page.mp3: try WAV, FLAC, MP3 or Ogg."
     assert not found
-    tab.evaluate("document.querySelector('#record').focus()")
-    tab.press("Enter", 13)
-    tab.wait("document.querySelector('#record').textContent === 'Stop'")
-    tab.evaluate(STOP)
-    said, found = browser.answer(tab)
+    browser.js("document.querySelector('#record').focus()")
+    browser.press("Enter")
+    browser.wait("document.querySelector('#record').textContent === 'Stop'")
+    browser.js(STOP)
+    said, found = answer(browser)
     assert said.startswith("Recording, 0:0") and set(found) == set(LABELS)
 
 
 @pytest.mark.slow
 def test_the_browser_refuses_every_other_server(run_folder):
-    if browser.CHROMIUM is None:
+    if CHROMIUM is None:
         pytest.skip("chromium is not installed")
     page.write(run_folder / "page", page.collect({}))
     with (
-        browser.served(run_folder / "page") as address,
-        browser.served(run_folder) as other,
-        browser.tab() as tab,
+        served(run_folder / "page") as address,
+        served(run_folder) as other,
+        Browser() as browser,
     ):
-        tab.open(address)
-        sent = tab.evaluate(f"fetch('{other}', {{mode: 'no-cors'}}).then(() => 1, () => 0)")
+        browser.open(address, "document.readyState === 'complete'")
+        sent = browser.js(f"fetch('{other}', {{mode: 'no-cors'}}).then(() => 1, () => 0)")
         assert sent == 0
