@@ -13,11 +13,11 @@ from tests.support.samples import ROOT
 
 pytestmark = pytest.mark.slow
 
-# Other processors add in another order: after the 60 steps of the first epoch their losses agree
+# Other processors add in another order: after the 40 steps of the first epoch their losses agree
 # to a few hundredths; after ten epochs their models differ, and are equally good.
-FIRST_EPOCH_LOSS = 1.537
+FIRST_EPOCH_LOSS = 2.022
 TOLERANCE = 0.05
-LEAST_ACCURACY = 0.8  # of 60 test clips; 0.93 when this was written
+LEAST_ACCURACY = 0.75  # of 40 test clips; 0.85 when this was written
 
 
 @pytest.fixture(scope="module")
@@ -43,4 +43,4 @@ def test_the_first_steps_have_the_loss_that_they_had(demo):
 
 def test_the_demo_is_as_accurate_as_it_was(demo):
     test = json.loads((demo.path / "metrics/test.json").read_text())
-    assert test["clips"] == 60 and test["accuracy"] >= LEAST_ACCURACY
+    assert test["clips"] == 40 and test["accuracy"] >= LEAST_ACCURACY
