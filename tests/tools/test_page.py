@@ -300,11 +300,11 @@ def test_the_page_predicts_offline_what_evaluate_predicts(kind, sounds, in_tmp):
         assert all(each.startswith((address, "blob:", "data:")) for each in browser.requests)
 
 
-STOP = """new Promise(done => setTimeout(() => {  // before it stops by itself, after 3 s
+STOP = """new Promise(done => setTimeout(() => {  // after a beep; it stops by itself after 3 s
   document.querySelector('#status').textContent = 'waiting';
   document.querySelector('#record').click();
   done();
-}, 400))"""
+}, 1500))"""
 
 
 def _actions(browser: Browser) -> None:
