@@ -28,14 +28,14 @@ WEIGHTS = "model.safetensors"
 COLUMNS = ["clip", "label", "split", "predicted", "x", "y"]
 NEIGHBOURS = 5  # training clips that a sound is compared with
 MOST_CLIPS = 5000  # training clips that are kept for it
-FLAGGED = 0.05  # at most this share of the validation clips is unlike the training clips
+FLAGGED = 0.1  # at most this share of the validation clips is unlike the training clips
 LAYERS = 4  # at most so many are compared: the first, the last, and between them
 AT_ONCE = 256  # segments: bounds the memory of distances
 
 
 @dataclass(frozen=True)
 class Unlikeness:
-    """The distance to the training clips, in which 1 is what 95% of validation clips keep."""
+    """The distance to the training clips, in which 1 is what 90% of validation clips keep."""
 
     distance: float
 

@@ -224,7 +224,7 @@ def test_remarks_say_how_unlike_a_sound_is(finished):
     far = replace(found, unlikeness=Unlikeness(2.5))
     assert classify.remarks(far, True)[1:] == [
         "**This sound is unlike anything this model was trained on**.",
-        "Its distance to the nearest training clips is 2.50, where 95% of the validation clips are "
+        "Its distance to the nearest training clips is 2.50, where 90% of the validation clips are "
         "below 1.",
     ]
     near = replace(found, unlikeness=Unlikeness(0.5))

@@ -146,7 +146,7 @@ def remarks(found: Prediction, compared: bool) -> list[str]:
     if found.unlikeness:
         said.append(
             f"Its distance to the nearest training clips is {found.unlikeness.distance:.2f}, where "
-            "95% of the validation clips are below 1."
+            "90% of the validation clips are below 1."
         )
     if not compared:
         said.append(f"To see how unlike the training clips it is, type `{unlike.COMMAND}`.")
