@@ -104,11 +104,6 @@ class Clone:
             status = {name.rsplit(":", 1)[-1] for name in repo.status()}
         return [stage for stage in STAGES if stage in status]
 
-    def queue(self) -> list[str]:
-        """The status of each queued experiment: Queued, Running, Failed or Success."""
-        with Repo(str(self.path)) as repo:
-            return [task["status"] for task in repo.experiments.celery_queue.status()]
-
     def copy(self, target: Path) -> Clone:
         shutil.copytree(self.path, target, symlinks=True)
         return Clone(target, dict(self.env))
