@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import math
 import os
 from pathlib import Path
 
@@ -11,11 +11,13 @@ import yaml
 from safetensors.torch import save_file
 from transformers import HubertConfig, HubertModel
 
-from genrepro.core.files import atomic_output
+from genrepro.core.files import atomic_output, sha256, write_json
 from genrepro.core.stage import log, run
 from pretraining import masked, music, probe, targets
 
 FOLDER = Path("backbones/mini-distilhubert")
+WEIGHTS = FOLDER / "model.safetensors"
+RECORD = Path("metrics/pretraining.json")  # the output that DVC knows: it stands for the weights
 THREADS = 2  # with another number the weights have other last digits
 
 
@@ -34,18 +36,16 @@ def main() -> None:
 
     def report(step: int, loss: float, backbone: HubertModel) -> None:
         accuracy = probe.accuracy(backbone, *probed)
-        rows.append({"step": step, "loss": round(loss, 4), "probe_accuracy": round(accuracy, 4)})
+        known = None if math.isnan(loss) else round(loss, 4)
+        rows.append({"step": step, "loss": known, "probe_accuracy": round(accuracy, 4)})
         log(f"step {step:5}  loss {loss:.3f}  accuracy of a linear probe {accuracy:.3f}")
 
     config = HubertConfig.from_pretrained(FOLDER, local_files_only=True)
     backbone = masked.pretrain(config, waves, wanted, params, device, report)
     weights = {name: weight.half().contiguous() for name, weight in backbone.state_dict().items()}
-    with atomic_output(FOLDER / "model.safetensors") as draft:
+    with atomic_output(WEIGHTS) as draft:
         save_file(weights, draft, metadata={"format": "pt"})
-    with atomic_output(FOLDER / "probe.csv") as draft, draft.open("w", newline="") as file:
-        table = csv.DictWriter(file, rows[0], lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    write_json(RECORD, {"weights": sha256(WEIGHTS), "steps": rows})
 
 
 if __name__ == "__main__":

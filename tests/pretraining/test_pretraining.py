@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from dvc.repo import Repo
 from safetensors import safe_open
 from transformers import HubertConfig
 
+from genrepro.core.files import sha256
 from genrepro.corpus.demo import composer
 from pretraining import masked, music, probe, targets
 from tests.support.samples import ROOT
@@ -111,6 +114,8 @@ def test_the_probe_tells_sounds_apart():
 
 def test_the_committed_weights_are_small_and_of_the_committed_code():
     weights = FOLDER / "model.safetensors"
+    record = json.loads((ROOT / "metrics/pretraining.json").read_text())
+    assert record["weights"] == sha256(weights)
     assert weights.stat().st_size <= 3_000_000
     with safe_open(weights, framework="np") as tensors:
         assert {tensors.get_tensor(name).dtype for name in tensors.keys()}  # noqa: SIM118 == {np.dtype("float16")}
