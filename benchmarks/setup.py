@@ -87,6 +87,7 @@ def workplace(clips: int, seconds: float, distinct: int = 64) -> Iterator[list[P
 def set_params(**changes: dict[str, object]) -> Params:
     """Write the repository's params.yaml with these changes, by section, to the current folder."""
     params = yaml.safe_load((REPOSITORY / paths.PARAMS).read_text(encoding="utf-8"))
+    params["train"] |= {"freeze": "nothing", "learning_rate": 5e-5}  # the course's
     for section, values in changes.items():
         params[section] |= values
     paths.PARAMS.write_text(yaml.safe_dump(params), encoding="utf-8")

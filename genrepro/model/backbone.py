@@ -103,8 +103,8 @@ def load(folder: Path) -> PreTrainedModel:
     if not (folder / "config.json").exists():
         raise PipelineError(f"{folder} holds no trained model: type `dvc repro`.")
     logging.disable_progress_bar()
-    config = _read_config(folder)
     try:
+        config = _read_config(folder)
         model = AutoModelForAudioClassification.from_pretrained(
             folder,
             config=config,

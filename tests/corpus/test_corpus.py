@@ -400,7 +400,7 @@ def test_the_stage_writes_the_same_bytes_whatever_the_workers(tmp_path):
     assert table["clip"].to_pylist() == [row["clip"] for row in clips]
     assert str(table["fingerprint"].type.value_type) == "uint32"
     assert clips[0]["group"]
-    assert json.loads(trees[0]["metrics/data.json"])["groups"] == len(clips)
+    assert json.loads(trees[0]["metrics/data.json"])["groups"] == 1
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -172,7 +172,7 @@ def test_kits_of_drums_can_be_split_by_kit():
 
 def test_two_songs_of_one_band_are_not_one_recording():
     card = load_card(ROOT / "corpora" / "demo").model_dump()
-    songs = [piece for piece in pieces(card) if piece.group in ("band-00", "band-01")]
+    songs = [piece for piece in pieces(card) if piece.group < "band-06"]
     prints = {song.clip: fingerprint(render(song, card), card["sample_rate"]) for song in songs}
     assert len(prints) == len(songs) > 10
     assert near_identical(prints, FRAMES_PER_SECOND) == []

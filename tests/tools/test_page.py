@@ -227,7 +227,7 @@ def test_the_page_mixes_rounds_and_cuts_as_python_does(javascript):
     assert halves == values.astype(np.float32).astype(np.float16).tolist()
     np.testing.assert_allclose(mono, exported.mixed(stereo), atol=1e-6)
     for seconds, found in zip(lengths, passages, strict=True):
-        expected = list(_passages([wave[: round(seconds * RATE)]], RATE, 3.0, 1.0))
+        expected = list(_passages([wave[: round(seconds * RATE)]], RATE, 3.0, 1.0, 1.0))
         assert [each["start"] for each in found] == [start for start, _ in expected]
         assert [len(each["wave"]) for each in found] == [len(samples) for _, samples in expected]
 

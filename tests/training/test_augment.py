@@ -144,7 +144,9 @@ def test_gain_makes_a_spectrogram_that_of_a_louder_or_softer_recording(spectra):
         sound = spectra.domain.read(stored, always)
         made = spectra.domain.write(augment.gain(spectra.domain, sound, Always(number)), stored)
         recorded = spectra.features(np.float32(factor) * music(4))
-        assert np.abs(decibels(spectra, made, recorded)).max() < 0.5
+        filled = stored > stored.min() + 0.01  # narrow bands may hold nothing, whatever the gain
+        assert filled.mean() > 0.9
+        assert np.abs(decibels(spectra, made, recorded))[filled].max() < 0.5
 
 
 def test_gain_of_a_waveform(kind):
