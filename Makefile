@@ -32,7 +32,7 @@ repro: install ## run the pipeline: only what has changed since last time
 experiments: install ## list the experiments: what differs, accuracies, seconds
 	@python -m tools.experiments
 
-check: install style ## style, types and the fast tests: 3 minutes on 2 cores
+check: install style ## style, types and the fast tests: 4 minutes on 2 cores
 	pytest -m "not slow"
 
 test: install style ## style, types and all tests, as CI does: 25 minutes on 2 cores

@@ -6,7 +6,6 @@ import csv
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 from transformers import PreTrainedModel
 
 from genrepro.core.files import atomic_output, write_json
@@ -34,8 +33,9 @@ def main(params: Params) -> None:
         temperature = scoring.fit_temperature(
             logits["validation"], np.array(parts["validation"].targets)
         )
-        frame = predictions(parts["test"], logits["test"], labels)
-        calibrated = predictions(parts["test"], logits["test"] / temperature, labels)
+        clips = described(parts["test"], labels)
+        frame = scoring.predictions(clips, logits["test"], labels)
+        calibrated = scoring.predictions(clips, logits["test"] / temperature, labels)
         level = params.evaluate.confidence
         result = scoring.score(frame, labels, level)
         result["temperature"] = temperature
@@ -65,20 +65,18 @@ def clip_logits(
     return average_segments(segment_logits(model, segments, batch_size), np.array(part.clip_of))
 
 
-def predictions(part: Part, logits: np.ndarray, labels: list[str]) -> pd.DataFrame:
-    """One row per clip: clip, path, label, group, predicted and each label's probability."""
+def described(part: Part, labels: list[str]) -> pd.DataFrame:
+    """One row per clip: clip, path, label, group."""
     with CLIPS.open(encoding="utf-8", newline="") as file:
         facts = {row["clip"]: row for row in csv.DictReader(file)}
-    probabilities = softmax(logits.astype(np.float64), axis=1).round(6)
-    described = {
-        "clip": part.clips,
-        "path": [facts[clip]["path"] for clip in part.clips],
-        "label": [labels[target] for target in part.targets],
-        "group": [facts[clip]["group"] for clip in part.clips],
-        "predicted": [labels[best] for best in logits.argmax(axis=1)],
-    }
-    columns = {f"p_{label}": probabilities[:, index] for index, label in enumerate(labels)}
-    return pd.DataFrame(described | columns)
+    return pd.DataFrame(
+        {
+            "clip": part.clips,
+            "path": [facts[clip]["path"] for clip in part.clips],
+            "label": [labels[target] for target in part.targets],
+            "group": [facts[clip]["group"] for clip in part.clips],
+        }
+    )
 
 
 def _write(frame: pd.DataFrame, calibrated: pd.DataFrame, result: dict, evaluate: Evaluate) -> None:

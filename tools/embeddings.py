@@ -3,7 +3,7 @@
 data/embeddings.parquet has one row per clip: clip, label, split, predicted, embedding, and x and y,
 its place on the app's page Map. Similar clips have similar embeddings, so they show duplicates and
 wrong labels. data/reference.npz has what tells how unlike the training clips another sound is.
-Uses the outputs of `dvc repro train`.
+Uses the exported model and the encoded clips.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from transformers import PreTrainedModel
 from genrepro.core.errors import PipelineError
 from genrepro.core.files import atomic_output
 from genrepro.core.params import load
-from genrepro.core.paths import EMBEDDINGS, ENCODED, FINETUNED, REFERENCE
+from genrepro.core.paths import EMBEDDINGS, ENCODED, EXPORT, REFERENCE
 from genrepro.core.stage import log, run
 from genrepro.encoding.store import Encoded
 from genrepro.model import allocator, backbone, device
@@ -52,7 +52,7 @@ def main() -> None:
     made_of, clips = unlike.made_of(), results.clips()
     encoded = Encoded.open(ENCODED)
     with device.explain_out_of_memory(device.LESS_MEMORY):
-        model = backbone.load(FINETUNED).to(used)
+        model = backbone.load(EXPORT).to(used)
         found = process(model, encoded, params.evaluate.batch_size)
     table, reference = tabulate(found, clips, labels_of(model), made_of)
     with atomic_output(REFERENCE) as draft:

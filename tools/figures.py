@@ -307,48 +307,6 @@ def _runs(marked: np.ndarray, edges: np.ndarray) -> list[tuple[float, float]]:
     return [(edges[start], edges[end]) for start, end in changes.reshape(-1, 2)]
 
 
-def sound(samples: np.ndarray, sample_rate: int) -> Figure:
-    """A waveform above its spectrogram.
-
-    Args:
-        samples: (samples,) float32, full scale 1.0.
-        sample_rate: in Hz.
-    """
-    seconds = len(samples) / sample_rate
-    figure = Figure(figsize=(7.4, 3.2), layout="constrained")
-    wave, spectrum = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
-    low, high = _envelope(samples)
-    times = np.linspace(0, seconds, len(low))
-    wave.fill_between(times, low, high, color=BLUE, linewidth=0)
-    wave.set(xlim=(0, seconds), yticks=[])
-    power, bands = _spectrogram(samples, sample_rate)
-    low_hz, high_hz = np.log(bands[[0, -1]])
-    spectrum.imshow(
-        power,
-        extent=(0, seconds, low_hz, high_hz),
-        origin="lower",
-        aspect="auto",
-        cmap="magma",
-        vmin=power.max() - 80,
-    )
-    marks = [hz for hz in (100, 300, 1000, 3000, 10000) if hz < sample_rate / 2]
-    names = [f"{hz / 1000:g} k" if hz >= 1000 else str(hz) for hz in marks]
-    spectrum.set_yticks(np.log(marks), names)
-    spectrum.set_ylabel("Hz")
-    for axes in (wave, spectrum):
-        axes.grid(False)
-        axes.spines[:].set_visible(False)
-    _time_axis(spectrum, seconds)
-    return figure
-
-
-def _envelope(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest sample in each of at most 2 × COLUMNS intervals."""
-    count = min(len(samples), 2 * COLUMNS)
-    starts = np.linspace(0, len(samples), count, endpoint=False).astype(int)
-    return np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
-
-
 def spectrogram(samples: np.ndarray, sample_rate: int, file: BinaryIO) -> dict[str, float]:
     """Write a spectrogram as a JPEG without axes; return the marks of its frequency axis.
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from genrepro import audio
@@ -25,7 +24,7 @@ from genrepro.core.paths import EXPORT, PREDICTIONS, ROBUSTNESS
 from genrepro.core.stage import log, run
 from genrepro.encoding.extractor import extract_segments, load_extractor
 from genrepro.evaluation.intervals import Interval
-from genrepro.evaluation.scoring import score
+from genrepro.evaluation.scoring import predictions, score
 from genrepro.model import backbone, device
 from genrepro.model.inference import average_segments, segment_logits
 from tools import results
@@ -121,10 +120,7 @@ class _Classifier:
         clip_of = np.repeat(np.arange(len(clips)), [len(clip) for clip in clips])
         each = segment_logits(self._model, segments, self._batch_size)
         logits = average_segments(each, clip_of)
-        probabilities = softmax(logits.astype(np.float64), axis=1).round(6)
-        columns = {f"p_{label}": probabilities[:, at] for at, label in enumerate(self.labels)}
-        predicted = [self.labels[best] for best in logits.argmax(axis=1)]
-        return self._facts.assign(predicted=predicted, **columns)
+        return predictions(self._facts, logits, self.labels)
 
     def _segments(self, at: int, degrade: Degradation | None) -> list[np.ndarray]:
         """Features of one clip, as in data/encoded; it is degraded at its own sampling rate."""

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from genrepro.core.errors import PipelineError
 from genrepro.core.files import sha256
-from genrepro.core.paths import EMBEDDINGS, ENCODED, FINETUNED, REFERENCE, SPLIT
+from genrepro.core.paths import EMBEDDINGS, ENCODED, EXPORT, REFERENCE, SPLIT
 
 COMMAND = "python -m tools.embeddings"
 WEIGHTS = "model.safetensors"
@@ -35,7 +35,7 @@ AT_ONCE = 256  # segments: bounds the memory of distances
 
 @dataclass(frozen=True)
 class Unlikeness:
-    """The distance to the training clips, in which 1 is what 90% of validation clips keep."""
+    """The distance to the training clips; 90% of the validation clips stay below 1."""
 
     distance: float
 
@@ -83,9 +83,9 @@ class Reference:
         vectors = ((train[np.sort(chosen)] - center) / spread).astype(np.float16)
         first = cls(made_of, center, spread, vectors, np.ones(train.shape[1]))
         by_layer = _by_clip(first.by_layer(validation), clip_of)
-        each = cls(made_of, center, spread, vectors, _kept(by_layer))
+        each = cls(made_of, center, spread, vectors, _limit(by_layer))
         farthest = _by_clip(each.distances(validation)[:, None], clip_of)
-        return cls(made_of, center, spread, vectors, each.unit * _kept(farthest))
+        return cls(made_of, center, spread, vectors, each.unit * _limit(farthest))
 
     def unlikeness(self, profiles: np.ndarray) -> Unlikeness:
         """Of a sound with these segments: (segments, layers, channels)."""
@@ -140,7 +140,7 @@ def _by_clip(distances: np.ndarray, clip_of: np.ndarray) -> np.ndarray:
     return sums / np.bincount(clip_of)[:, None]
 
 
-def _kept(distances: np.ndarray) -> np.ndarray:
+def _limit(distances: np.ndarray) -> np.ndarray:
     """(columns,): the smallest of these distances that at most FLAGGED of them exceed."""
     return np.quantile(distances, 1 - FLAGGED, axis=0, method="higher")
 
@@ -153,7 +153,7 @@ def of_model(folder: Path) -> Reference | None:
     return found if found.made_of["model"] == weights(folder) else None
 
 
-def made_of(folder: Path = FINETUNED) -> dict[str, str]:
+def made_of(folder: Path = EXPORT) -> dict[str, str]:
     """What the embeddings depend on: the model's weights, the encoded clips and their split.
 
     Raises:
@@ -171,7 +171,7 @@ def made_of(folder: Path = FINETUNED) -> dict[str, str]:
 
 
 def weights(folder: Path) -> str:
-    """A hash of a model's weights; the export stage copies them as they are."""
+    """A hash of a model's weights."""
     path = folder / WEIGHTS
     stat = path.stat()
     return _hash(path.resolve(), stat.st_mtime_ns, stat.st_size)

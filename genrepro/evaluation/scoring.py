@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from sklearn.metrics import precision_recall_fscore_support
 
 from genrepro.evaluation.intervals import (
@@ -28,6 +28,21 @@ from genrepro.evaluation.intervals import (
 BINS = 15  # of equal width, as in Guo et al., On Calibration of Modern Neural Networks (2017)
 FEWEST_UNITS = 20  # for an interval of macro F1 or loss: with fewer it would miss too often
 _SMALLEST = 1e-12  # replaces a probability that was written as 0
+
+
+def predictions(clips: pd.DataFrame, logits: np.ndarray, labels: Sequence[str]) -> pd.DataFrame:
+    """A frame of predictions.
+
+    Args:
+        clips: one row per clip: clip, path, label, group.
+        logits: (clips, labels).
+
+    Returns:
+        The same with predicted, and each label's probability, to six digits.
+    """
+    probabilities = softmax(logits.astype(np.float64), axis=1).round(6)
+    columns = {f"p_{label}": probabilities[:, index] for index, label in enumerate(labels)}
+    return clips.assign(predicted=[labels[best] for best in logits.argmax(axis=1)], **columns)
 
 
 def score(frame: pd.DataFrame, labels: Sequence[str], confidence: float) -> dict[str, Any]:

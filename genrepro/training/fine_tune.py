@@ -76,56 +76,43 @@ def fine_tune(
             or out of memory, training diverged, or it was told to stop.
     """
     with device.explain_out_of_memory(device.less_memory(train)):
-        return _fine_tune(model, extractor, segments, train, learning_rate, seed, checkpoints, live)
-
-
-def _fine_tune(
-    model: PreTrainedModel,
-    extractor: Extractor,
-    segments: dict[str, Segments],
-    train: Train,
-    learning_rate: float,
-    seed: int,
-    checkpoints: Path,
-    live: Live | None,
-) -> Outcome:
-    saving = Checkpoints()
-    callbacks = [ProgressBar(), saving]
-    if live is not None:
-        parts = (each.part for each in segments.values())
-        callbacks.insert(1, Curves(live, train.select_by == "macro_f1" or is_unequal(parts)))
-    change = augment.augmenter(extractor, model, segments["train"], train, seed)
-    if train.early_stopping:
-        callbacks.append(EarlyStoppingCallback(train.early_stopping))
-    trainer = ClipTrainer(
-        model=model,
-        args=arguments(train, learning_rate, seed, checkpoints),
-        train_dataset=segments["train"],
-        eval_dataset=segments["validation"],
-        recipe=train,
-        data_collator=_collator(model, segments["train"], device.choose_device(train), change),
-        callbacks=callbacks,
-    )
-    trainer.remove_callback(PrinterCallback)
-    if processes.rank():  # else all processes would draw the same dropout and SpecAugment masks
-        set_seed(seed + processes.rank())
-    resumed = last_checkpoint(checkpoints)
-    if resumed:
-        log(f"resuming from {resumed.name}")
-    try:
-        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    except Stopped:
-        if processes.rank():
-            sys.exit(1)  # rank 0 reports it
-        raise PipelineError(
-            f"{saving.received} received; a checkpoint was saved, and the same command resumes "
-            "from it."
-        ) from None
-    if train.keep == "best":
-        trainer.load_best()
-    trainer.accelerator.wait_for_everyone()  # before rank 0 removes what another reads
-    trainer.accelerator.end_training()
-    return _outcome(trainer, train.keep)
+        saving = Checkpoints()
+        callbacks = [ProgressBar(), saving]
+        if live is not None:
+            parts = (each.part for each in segments.values())
+            callbacks.insert(1, Curves(live, train.select_by == "macro_f1" or is_unequal(parts)))
+        change = augment.augmenter(extractor, model, segments["train"], train, seed)
+        if train.early_stopping:
+            callbacks.append(EarlyStoppingCallback(train.early_stopping))
+        trainer = ClipTrainer(
+            model=model,
+            args=arguments(train, learning_rate, seed, checkpoints),
+            train_dataset=segments["train"],
+            eval_dataset=segments["validation"],
+            recipe=train,
+            data_collator=_collator(model, segments["train"], device.choose_device(train), change),
+            callbacks=callbacks,
+        )
+        trainer.remove_callback(PrinterCallback)
+        if processes.rank():  # else all processes would draw the same dropout and SpecAugment masks
+            set_seed(seed + processes.rank())
+        resumed = last_checkpoint(checkpoints)
+        if resumed:
+            log(f"resuming from {resumed.name}")
+        try:
+            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        except Stopped:
+            if processes.rank():
+                sys.exit(1)  # rank 0 reports it
+            raise PipelineError(
+                f"{saving.received} received; a checkpoint was saved, and the same command resumes "
+                "from it."
+            ) from None
+        if train.keep == "best":
+            trainer.load_best()
+        trainer.accelerator.wait_for_everyone()  # before rank 0 removes what another reads
+        trainer.accelerator.end_training()
+        return _outcome(trainer, train.keep)
 
 
 def _collator(
@@ -133,7 +120,8 @@ def _collator(
 ) -> Collator:
     """Models that normalise over time, as "group" does, never get padded waveforms."""
     normalises = getattr(model.config, "feat_extract_norm", None) == "group"
-    dtype = model.dtype if where == "cpu" else torch.float16
+    half = where == "cuda" and model.dtype == torch.float32  # Prefetcher makes them float32 there
+    dtype = torch.float16 if half else model.dtype
     pad = not normalises or segments.lengths is not None
     return Collator(model.main_input_name, pad, dtype, change)
 

@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.covariance import LedoitWolf
 
 from genrepro import audio
-from genrepro.core.paths import ENCODED, FINETUNED
+from genrepro.core.paths import ENCODED, EXPORT
 from genrepro.core.stage import run
 from genrepro.encoding.extractor import extract_segments, load_extractor
 from genrepro.encoding.store import Encoded
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="sounds of another kind")
     parser.add_argument("--most", type=int, default=40, help="so many of them, evenly chosen")
     args = parser.parse_args()
-    model, extractor = backbone.load(FINETUNED), load_extractor(FINETUNED)
+    model, extractor = backbone.load(EXPORT), load_extractor(EXPORT)
 
     def profile(wave: np.ndarray) -> np.ndarray:
         return run_segments(model, extract_segments(extractor, wave), 16)[1].mean(axis=0)

@@ -60,10 +60,10 @@ def trained(tmp_path_factory):
     """The outputs of train, for 40 tones of one or two segments, and those of tools.embeddings."""
     folder = tmp_path_factory.mktemp("trained")
     model, extractor = built("hubert", folder)
-    for target in (folder / paths.FINETUNED, folder / paths.ENCODED):
+    for target in (folder / paths.EXPORT, folder / paths.ENCODED):
         target.mkdir(parents=True)
         extractor.save_pretrained(target)
-    model.save_pretrained(folder / paths.FINETUNED)
+    model.save_pretrained(folder / paths.EXPORT)
     clips = [f"{LABELS[n % 2]}.{n:02d}" for n in range(CLIPS)]
     rows = []
     for number, clip in enumerate(clips):
@@ -111,15 +111,15 @@ def test_the_file_has_one_row_per_clip_and_the_same_bytes_each_time(written):
 
 
 def test_embeddings_of_another_model_or_of_other_clips_are_refused(written):
-    weights = paths.FINETUNED / unlike.WEIGHTS
-    assert unlike.of_model(paths.FINETUNED)
+    weights = paths.EXPORT / unlike.WEIGHTS
+    assert unlike.of_model(paths.EXPORT)
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(
         PipelineError, match=r"of another model.*`python -m tools.embeddings` again"
     ):
         unlike.read()
-    assert unlike.of_model(paths.FINETUNED) is None
+    assert unlike.of_model(paths.EXPORT) is None
     weights.write_bytes(content)
     unlike.read()
     paths.SPLIT.write_text(paths.SPLIT.read_text().replace("validation", "test"))

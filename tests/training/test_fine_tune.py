@@ -70,6 +70,8 @@ def train(made, where, epochs=4, rate=3e-3, stop_after=None, **changed):
     encoded = Encoded.open(folder)
     parts, labels = read_parts(folder / "split.csv", encoded)
     model, _ = backbone.build(folder, labels, extractor, recipe, 42)
+    if recipe.precision == "fp64":
+        model.double()
     live = Live(str(where / "curves"), dvcyaml=None, save_dvc_exp=False)
     where.mkdir(exist_ok=True)
     with frozen.cached_outputs(model, encoded, parts, recipe, where / "frozen") as segments:
@@ -122,6 +124,33 @@ def test_the_curves_have_one_step_per_epoch_with_training_beside_validation(unin
     del curves["train/learning_rate"]
     for epoch, *figures in zip([1, 2, 3, 4], *curves.values()):
         assert outcome.curve[epoch - 1] == pytest.approx((epoch, *figures), abs=1e-6)
+
+
+def test_a_float64_run_stays_in_float64_until_it_is_loaded_again(made, tmp_path):
+    model, _ = train(made, tmp_path, epochs=1, precision="fp64", class_weights="balanced")
+    segments = [Encoded.open(made[0])[0]]
+    logits = segment_logits(model, segments, 1)
+    assert logits.dtype == np.float64
+    model.save_pretrained(tmp_path / "saved")
+    loaded = backbone.load(tmp_path / "saved")
+    assert loaded.dtype == torch.float64
+    assert np.array_equal(segment_logits(loaded, segments, 1), logits)
+
+
+@pytest.mark.parametrize(
+    ("where", "model", "batch"),
+    [
+        ("cpu", torch.float32, torch.float32),
+        ("cpu", torch.float64, torch.float64),
+        ("cuda", torch.float32, torch.float16),  # copied faster, and float32 again on the GPU
+        ("cuda", torch.float64, torch.float64),
+    ],
+)
+def test_batches_fit_the_models_precision(where, model, batch):
+    config = SimpleNamespace(feat_extract_norm="group")
+    backbone = SimpleNamespace(config=config, dtype=model, main_input_name="input_values")
+    collate = fine_tune._collator(backbone, SimpleNamespace(lengths=None), where, None)
+    assert collate.dtype == batch
 
 
 def test_the_same_run_gives_the_same_bytes(made, uninterrupted, tmp_path):

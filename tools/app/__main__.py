@@ -14,8 +14,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from genrepro.core.errors import PipelineError
+from genrepro.core.paths import RAW
 from genrepro.core.stage import log, run
-from tools.app import classify, page, sounds
+from tools.app import classify, page
 from tools.app.look import LOOK
 
 CAN = (
@@ -56,7 +57,7 @@ def main() -> None:
             ssr_mode=False,
             max_file_size="1gb",
             footer_links=[],
-            allowed_paths=sounds.linked_from(),
+            allowed_paths=linked_from(),
             **LOOK,
         )
     except OSError:  # gradio's message is about its environment variables
@@ -70,6 +71,15 @@ def main() -> None:
     # In the background, so that the first prediction does not wait for imports.
     threading.Thread(target=classify.warm_up, daemon=True).start()
     built.block_thread()
+
+
+def linked_from() -> list[str]:
+    """The part of DVC's cache that clips are links into, if they are: it may be anywhere.
+
+    DVC links all files of an output alike, and names one of them files/md5/ab/cdef… in its cache.
+    """
+    clips = (next(folder.iterdir(), None) for folder in RAW.glob("*/"))
+    return sorted({str(clip.resolve().parents[1]) for clip in clips if clip and clip.is_symlink()})
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import random
 from pathlib import Path
 
 import gradio as gr
@@ -14,7 +15,6 @@ from genrepro.core.errors import PipelineError
 from genrepro.core.files import sha256
 from genrepro.core.paths import EXPORT, REFERENCE
 from tools import figures, results, unlike
-from tools.app import sounds
 from tools.app.look import QUIET, WAVE, notice, notice_box
 from tools.app.picture import plain, spectrogram, svg
 from tools.classifier import SILENCE, Classifier, Prediction
@@ -77,10 +77,27 @@ def examples() -> dict:
 
 
 def random_test_clip() -> list:
+    """A notice, and the file of a test clip."""
     try:
-        return [notice(None), sounds.draw_clips(sounds.ANY, "test", 1)[0].path]
+        return [notice(None), draw_test_clip()]
     except PipelineError as error:
         return [notice(error), None]
+
+
+def draw_test_clip() -> str:
+    """The file of a random test clip.
+
+    Raises:
+        PipelineError: there is none yet, or its file is missing.
+    """
+    frame = results.clips()
+    paths = frame["path"][frame["split"] == "test"].tolist()
+    if not paths:
+        raise PipelineError("There is no test clip yet: type `dvc repro prepare`.")
+    path = random.choice(paths)
+    if not Path(path).exists():
+        raise PipelineError(f"{path} does not exist: type `dvc repro -f fetch_data`.")
+    return path
 
 
 def classify(path: str | None) -> list:

@@ -5,9 +5,7 @@ Files are read again when they have changed, so reloading the page is enough aft
 
 from __future__ import annotations
 
-import base64
 import functools
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from genrepro import audio
 from genrepro.core.errors import PipelineError
 from genrepro.core.paths import CLIPS, PREDICTIONS, SPLIT
-from tools import corrections, figures, results
+from tools import corrections, results
+from tools.app.picture import spectrogram
 
-SHOWN_SECONDS = 60.0  # of a spectrogram: a longer one would show no detail
 LEAST = 1e-6  # a probability in data/predictions.csv has six digits
 
 
@@ -146,27 +143,3 @@ def clip_label(name: str) -> str | None:
     """The label that a clip has now; None if the clip is left out."""
     found = _clips(everywhere=False).query("clip == @name")
     return None if found.empty else str(found["label"].iloc[0])
-
-
-def spectrogram(path: Path) -> str:
-    """A picture whose text is HTML, so that it is readable at any width and in any theme."""
-    again = "type `dvc repro -f fetch_data`."
-    if not path.exists():
-        raise PipelineError(f"{path} does not exist: {again}")
-    try:
-        samples, rate = audio.read(path, SHOWN_SECONDS)
-    except audio.AudioFault as fault:
-        raise PipelineError(f"{path} has been damaged ({fault}): {again}") from None
-    file = io.BytesIO()
-    marks = figures.spectrogram(samples, rate, file)
-    image = base64.b64encode(file.getvalue()).decode()
-    seconds = len(samples) / rate
-    hz = "".join(
-        f'<span style="bottom:{100 * at:.1f}%">{name}</span>' for name, at in marks.items()
-    )
-    times = "".join(f"<span>{seconds * step / 4:.1f} s</span>" for step in range(5))
-    return (
-        f'<figure class="spectrogram"><div class="picture"><img alt="Spectrogram of {seconds:.1f} '
-        f'seconds, 60 Hz to {rate / 2000:g} kHz" src="data:image/jpeg;base64,{image}">{hz}</div>'
-        f"<figcaption>{times}</figcaption></figure>"
-    )

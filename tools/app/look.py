@@ -30,7 +30,6 @@ LOOK = {
         .controls { align-items: end; }
         .choices .wrap { max-height: 620px; overflow-y: auto; flex-wrap: nowrap;
                          flex-direction: column; }
-        .tab-container button.selected { color: var(--block-label-text-color) !important; }
         .component-wrapper :is(.timestamps, .timestamps time, .controls button) {
             color: var(--body-text-color-subdued) !important; }
         .metrics { align-self: center; min-width: min(420px, 100%) !important; flex: 1; }

@@ -6,7 +6,7 @@ import gradio as gr
 
 from genrepro.core.errors import PipelineError
 from tools import figures
-from tools.app import classify, clips, map, mistakes, runs, sounds
+from tools.app import classify, clips, current, map, mistakes, runs
 from tools.app.look import QUIET
 
 PAGES = {  # the first is at /, the others at /mistakes and so on
@@ -36,6 +36,6 @@ def build() -> gr.Blocks:
 def show_headline() -> str:
     """Corpus and accuracy, or what to type first."""
     try:
-        return sounds.headline()
+        return current.headline()
     except PipelineError:
         return "There is no finished run here yet: type `dvc repro`."

@@ -1,7 +1,8 @@
-"""Pictures in the page, as SVG: they follow its theme, and stay sharp at any width."""
+"""Pictures in the page: they follow its theme, and are readable at any width."""
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import re
@@ -21,7 +22,7 @@ COLOURS = {
     figures.STYLE["axes.edgecolor"]: "var(--border-color-primary)",
     figures.STYLE["grid.color"]: "var(--border-color-primary)",
 }
-SHOWN_SECONDS = 60.0  # of a sound: a longer one would show no detail
+SHOWN_SECONDS = 60.0  # of a spectrogram: a longer one would show no detail
 READABLE = 0.72  # of a figure's size: narrower screens scroll, so that letters are not too small
 
 
@@ -54,14 +55,30 @@ def plain(text: str) -> str:
 
 
 def spectrogram(path: Path) -> str:
-    """The waveform and the spectrogram of a clip, or of its first minute.
+    """The spectrogram of a file, or of its first minute, as HTML.
+
+    Its text is HTML too, so that it is readable at any width and in any theme.
 
     Raises:
         PipelineError: the file has been damaged or is missing.
     """
+    again = "type `dvc repro -f fetch_data`."
+    if not path.exists():
+        raise PipelineError(f"{path} does not exist: {again}")
     try:
         samples, rate = audio.read(path, SHOWN_SECONDS)
-    except (audio.AudioFault, FileNotFoundError) as fault:
-        what = "is missing" if isinstance(fault, OSError) else f"has been damaged ({fault})"
-        raise PipelineError(f"{path} {what}: type `dvc repro -f fetch_data`.") from None
-    return svg(figures.sound(samples, rate), f"Waveform and spectrogram of {path.name}")
+    except audio.AudioFault as fault:
+        raise PipelineError(f"{path} has been damaged ({fault}): {again}") from None
+    file = io.BytesIO()
+    marks = figures.spectrogram(samples, rate, file)
+    image = base64.b64encode(file.getvalue()).decode()
+    seconds = len(samples) / rate
+    hz = "".join(
+        f'<span style="bottom:{100 * at:.1f}%">{name}</span>' for name, at in marks.items()
+    )
+    times = "".join(f"<span>{seconds * step / 4:.1f} s</span>" for step in range(5))
+    return (
+        f'<figure class="spectrogram"><div class="picture"><img alt="Spectrogram of {seconds:.1f} '
+        f'seconds, 60 Hz to {rate / 2000:g} kHz" src="data:image/jpeg;base64,{image}">{hz}</div>'
+        f"<figcaption>{times}</figcaption></figure>"
+    )

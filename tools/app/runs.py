@@ -16,7 +16,7 @@ from genrepro.core.errors import PipelineError
 from genrepro.core.paths import PARAMS
 from tools import compare, experiments, figures, pictures
 from tools import runs as stored
-from tools.app import sounds
+from tools.app import current
 from tools.app.look import PLAIN, QUIET, WAVE, notice, notice_box
 from tools.app.picture import plain, spectrogram, svg
 from tools.baseline import LOCK, RESULTS, git
@@ -78,7 +78,7 @@ def this_run(names: Sequence[str]) -> list:
             missing[str(error)] = None
             return gr.update(value=None, visible=False)
 
-    shown = [attempt(make) for make in (origin, parameters, sounds.metrics)]
+    shown = [attempt(make) for make in (origin, parameters, current.metrics)]
     shown += [attempt(functools.partial(picture, name)) for name in names]
     error = PipelineError("\n\n".join(missing)) if missing else None
     return [notice(error), *shown]

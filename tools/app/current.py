@@ -1,63 +1,11 @@
-"""What the pages share: clips for a player, and the run in figures.
+"""The current run in figures, as the pages show it.
 
 Files are read again for every request, so reloading the page is enough after another `dvc repro`.
 """
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
-from pathlib import Path
-
-import pandas as pd
-
-from genrepro.core.errors import PipelineError
-from genrepro.core.paths import RAW
 from tools import results
-
-ANY = "any"
-
-
-@dataclass(frozen=True)
-class Sound:
-    """A clip for a player: its file and its caption."""
-
-    path: str
-    caption: str
-
-
-def draw_clips(label: str, split: str, count: int) -> list[Sound]:
-    """Choose clips at random, `count` of them if there are as many.
-
-    Raises:
-        PipelineError: there is no such clip, or no corpus yet.
-    """
-    frame = results.clips()
-    if label != ANY:
-        frame = frame[frame["label"] == label]
-    if split != ANY:
-        frame = frame[frame["split"] == split]
-    if frame.empty:
-        raise PipelineError(f"There is no {label} clip in the {split} split.")
-    rows = random.sample(range(len(frame)), min(count, len(frame)))
-    return [_sound(frame.iloc[row]) for row in rows]
-
-
-def _sound(clip: pd.Series) -> Sound:
-    path = Path(clip["path"])
-    if not path.exists():
-        raise PipelineError(f"{path} does not exist: type `dvc repro -f fetch_data`.")
-    about = [clip["split"] or "unused", clip.get("title", ""), clip.get("group", "")]
-    return Sound(str(path), f"**{clip['label']}** · " + " · ".join(filter(None, about)))
-
-
-def linked_from() -> list[str]:
-    """The part of DVC's cache that clips are links into, if they are: it may be anywhere.
-
-    DVC links all files of an output alike, and names one of them files/md5/ab/cdef… in its cache.
-    """
-    clips = (next(folder.iterdir(), None) for folder in RAW.glob("*/"))
-    return sorted({str(clip.resolve().parents[1]) for clip in clips if clip and clip.is_symlink()})
 
 
 def headline() -> str:
