@@ -24,9 +24,10 @@ from huggingface_hub import ModelCard, ModelCardData, SpaceCardData
 
 from genrepro.core.errors import PipelineError, one_line
 from genrepro.core.files import atomic_output
-from genrepro.core.paths import DATA, EXPORT, TEST
+from genrepro.core.paths import EXPORT
 from genrepro.core.stage import log, run
 from genrepro.export import program
+from tools import results
 from tools.classifier import read_labels
 
 PAGE = Path("page")
@@ -133,14 +134,13 @@ def card() -> ModelCardData:
 
 
 def _about(labels: list[str]) -> str:
-    measured = json.loads(TEST.read_text(encoding="utf-8"))
-    corpus = json.loads(DATA.read_text(encoding="utf-8"))["corpus"]
-    low, high = measured["accuracy_interval"]["low"], measured["accuracy_interval"]["high"]
+    corpus, measured = results.corpus()["corpus"], results.accuracy()
     return (
         f"Tells {len(labels)} labels apart: {', '.join(labels)}. Trained on "
-        f"“{corpus['title'] or corpus['name']}”; of {measured['clips']} test clips it got "
-        f"{measured['accuracy']:.0%} right, with a 95% interval of {low:.0%} to {high:.0%}. It "
-        "gives one of its labels to any sound, whatever it is."
+        f"“{corpus['title'] or corpus['name']}”; of {measured['clips']:.0f} test clips it got "
+        f"{measured['accuracy']:.0%} right, with a {measured['confidence']:.0%} interval of "
+        f"{measured['low']:.0%} to {measured['high']:.0%}. It gives "
+        "one of its labels to any sound, whatever it is."
     )
 
 

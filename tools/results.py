@@ -10,6 +10,7 @@ import pandas as pd
 from genrepro.core.errors import PipelineError, one_line
 from genrepro.core.files import sha256
 from genrepro.core.paths import (
+    ACCURACY,
     CLIPS,
     CURVES,
     DATA,
@@ -62,6 +63,11 @@ def curves() -> pd.DataFrame:
     by ("epoch" or "penalty"), value, training_loss, validation_loss, accuracy, kept (1 or 0).
     """
     return _table(CURVES)
+
+
+def accuracy() -> pd.Series:
+    """accuracy, low, high (its interval), clips, confidence (the interval's level)."""
+    return _table(ACCURACY).iloc[0]
 
 
 def reliability() -> pd.DataFrame:

@@ -31,6 +31,7 @@ PREDICTIONS = Path("data/predictions.csv")
 TEST = Path("metrics/test.json")
 LABELS = Path("metrics/labels.json")
 PLOTS = Path("metrics/plots")
+ACCURACY = PLOTS / "accuracy.csv"
 RELIABILITY = PLOTS / "reliability.csv"
 # export
 EXPORT = Path("export")

@@ -282,6 +282,16 @@ def test_labels_that_lost_clips_and_clips_cut_short_are_limits(render):
     assert "- 2 clips are shorter than they were recorded" in text
 
 
+def test_corrected_labels_are_a_limit(render):
+    assert "data.corrections" not in render().text
+
+    def corrected(facts: dict) -> None:
+        facts["data"]["corrections"] = {"relabelled": 3, "left_out": 2, "not_in_the_corpus": []}
+
+    text = " ".join(render(corrected).text.split())
+    assert "data.corrections changed 3, and it left out 2 clips" in text
+
+
 def test_a_local_backbone_reveals_no_path_and_names_no_base_model(render):
     def local(facts: dict) -> None:
         facts["source"] = {

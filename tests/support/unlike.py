@@ -51,7 +51,7 @@ def main() -> None:
         groups[kind] = np.concatenate([groups.get(kind, groups["test"][:0]), profile(wave)[None]])
     kept = reference(found, split, {})
     for name, scores in candidates(groups["train"], kept).items():
-        limit = unlike._kept(scores(groups["validation"])[:, None])[0]
+        limit = unlike._limit(scores(groups["validation"])[:, None])[0]
         shares = (f"{kind} {(scores(each) > limit).mean():.2f}" for kind, each in groups.items())
         print(f"{name:34}", *list(shares)[1:], sep="  ")
 

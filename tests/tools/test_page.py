@@ -38,11 +38,10 @@ NODE = shutil.which("node")
 
 def write_results(folder: Path, labels: list[str]) -> None:
     """What the page takes from the results beside the model."""
-    (folder / "metrics").mkdir()
+    (folder / "metrics/plots").mkdir(parents=True)
     (folder / "metrics/data.json").write_text('{"corpus": {"name": "tones", "title": null}}')
-    interval = {"low": 0.745, "high": 0.891}
-    measured = {"accuracy": 0.83, "loss": 0.6, "clips": 100, "accuracy_interval": interval}
-    (folder / "metrics/test.json").write_text(json.dumps(measured))
+    measured = "accuracy,low,high,clips,confidence\n0.83,0.745,0.891,100,0.9\n"
+    (folder / "metrics/plots/accuracy.csv").write_text(measured)
     data = ModelCardData(model_name="tiny-tones", license="cc0-1.0", datasets=["ada/tones"])
     text = f"---\n{data.to_yaml()}\n---\n\n# tiny-tones\n"
     (folder / "export/README.md").write_text(text)
@@ -85,7 +84,7 @@ def test_the_folder_holds_the_page_the_model_and_the_runtime(run_folder, monkeyp
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["labels"] == ["high", "low"]
     assert (
-        "of 100 test clips it got 83% right, with a 95% interval of 74% to 89%" in settings["about"]
+        "of 100 test clips it got 83% right, with a 90% interval of 74% to 89%" in settings["about"]
     )
     build(monkeypatch, "site/page")  # again, with the package from the cache
 
