@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 from collections import Counter
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from genrepro.core.errors import PipelineError
+from genrepro.corpus import clip_table
 from genrepro.corpus.shelf import Item, Shelf, as_label, fault_of
 
 COLUMNS = ("clip", "label", "note")
@@ -91,41 +91,24 @@ def read_table(path: Path) -> dict[str, Correction]:
         PipelineError: it is missing or unreadable, has other columns, names a clip twice, or has
             a label that cannot be a folder's name.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            if not {"clip", "label"} <= set(columns) <= set(COLUMNS):
-                raise PipelineError(
-                    f"data.corrections: {path} needs the columns {', '.join(COLUMNS)}; "
-                    f"it has: {', '.join(columns)[:200] or 'none'}."
-                )
-            return _rows(path, reader)
-    except FileNotFoundError:
-        raise PipelineError(
-            f"data.corrections: there is no file {path}: fix the path or set it to null."
-        ) from None
-    except (IsADirectoryError, UnicodeDecodeError, csv.Error) as error:
-        raise PipelineError(
-            f"data.corrections: {path} is not readable as CSV in UTF-8: {error}."
-        ) from None
+    needs = f"the columns {', '.join(COLUMNS)}"
+    rows = clip_table.read(
+        path,
+        "data.corrections",
+        COLUMNS[1:],
+        needs,
+        lambda found: {"label"} <= found <= set(COLUMNS),
+    )
+    return {
+        clip: Correction(
+            _label(row["label"], f"{path} line {line}: the label of {clip!r}"), row["note"]
+        )
+        for clip, (row, line) in rows.items()
+    }
 
 
-def _rows(path: Path, reader: csv.DictReader) -> dict[str, Correction]:
-    table: dict[str, Correction] = {}
-    for row in reader:
-        clip, label, note = (" ".join((row.get(column) or "").split()) for column in COLUMNS)
-        if not clip:
-            continue  # spreadsheets leave empty rows at the end
-        if clip in table:
-            raise PipelineError(
-                f"data.corrections: {path} line {reader.line_num} lists the clip {clip!r} again."
-            )
-        label = as_label(label)
-        if label and (fault := fault_of(label)):
-            raise PipelineError(
-                f"data.corrections: {path} line {reader.line_num}: the label of {clip!r} "
-                f"cannot be used: {fault}."
-            )
-        table[clip] = Correction(label, note)
-    return table
+def _label(label: str, whose: str) -> str:
+    label = as_label(label)
+    if label and (fault := fault_of(label)):
+        raise PipelineError(f"data.corrections: {whose} cannot be used: {fault}.")
+    return label

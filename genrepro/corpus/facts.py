@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from genrepro.core.errors import PipelineError
+from genrepro.corpus import clip_table
 
 COLUMNS = ("group", "title", "part")
 Facts = dict[str, str]  # column -> value; what is unknown is absent
@@ -99,32 +99,11 @@ def read_table(path: Path) -> dict[str, Facts]:
     Raises:
         PipelineError: it is missing or unreadable, lacks the columns, or names a clip twice.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            if "clip" not in columns or not set(columns) & set(COLUMNS):
-                raise PipelineError(
-                    f"{path} needs a column clip and one of {', '.join(COLUMNS)}; "
-                    f"it has: {', '.join(columns)[:200] or 'none'}."
-                )
-            return _rows(path, reader)
-    except FileNotFoundError:
-        raise PipelineError(
-            f"data.facts: there is no file {path}: fix the path or set it to null."
-        ) from None
-    except (IsADirectoryError, UnicodeDecodeError, csv.Error) as error:
-        raise PipelineError(f"{path} is not readable as CSV in UTF-8: {error}.") from None
-
-
-def _rows(path: Path, reader: csv.DictReader) -> dict[str, Facts]:
-    table: dict[str, Facts] = {}
-    for row in reader:
-        clip = (row["clip"] or "").strip()
-        if not clip:
-            continue  # spreadsheets leave empty rows at the end
-        if clip in table:
-            raise PipelineError(f"{path} line {reader.line_num} lists the clip {clip!r} again.")
-        values = {column: " ".join((row.get(column) or "").split()) for column in COLUMNS}
-        table[clip] = {column: value for column, value in values.items() if value}
-    return table
+    needs = f"a column clip and one of {', '.join(COLUMNS)}"
+    rows = clip_table.read(
+        path, "data.facts", COLUMNS, needs, lambda found: bool(found & set(COLUMNS))
+    )
+    return {
+        clip: {column: value for column, value in values.items() if value}
+        for clip, (values, _) in rows.items()
+    }
