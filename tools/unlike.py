@@ -142,7 +142,7 @@ def _by_clip(distances: np.ndarray, clip_of: np.ndarray) -> np.ndarray:
 
 def _limit(distances: np.ndarray) -> np.ndarray:
     """(columns,): the smallest of these distances that at most FLAGGED of them exceed."""
-    return np.quantile(distances, 1 - FLAGGED, axis=0, method="higher")
+    return np.quantile(distances, 1 - FLAGGED, axis=0, method="inverted_cdf")
 
 
 def of_model(folder: Path) -> Reference | None:

@@ -49,10 +49,15 @@ def main() -> None:
     rate = extractor.sampling_rate
     for kind, wave in [*other(args.folder, args.most, rate), *made(rate), *speech(rate)]:
         groups[kind] = np.concatenate([groups.get(kind, groups["test"][:0]), profile(wave)[None]])
+    others = [each for name, each in groups.items() if name not in ("train", "validation", "test")]
+    groups["all others"] = np.concatenate(others)
     kept = reference(found, split, {})
     for name, scores in candidates(groups["train"], kept).items():
         limit = unlike._limit(scores(groups["validation"])[:, None])[0]
-        shares = (f"{kind} {(scores(each) > limit).mean():.2f}" for kind, each in groups.items())
+        shares = (
+            f"{kind} {(scores(each) > limit).mean():.2f} of {len(each)}"
+            for kind, each in groups.items()
+        )
         print(f"{name:34}", *list(shares)[1:], sep="  ")
 
 
