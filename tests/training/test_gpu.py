@@ -13,7 +13,7 @@ from genrepro.training import fine_tune
 from genrepro.training.trainer import ClipTrainer
 from tests.model.test_device import CODE
 from tests.support.samples import ROOT
-from tests.training.test_fine_tune import corpus, preempted, train, weights
+from tests.support.tones import corpus, preempted, train, weights
 
 pytestmark = [
     pytest.mark.gpu,
