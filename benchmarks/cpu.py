@@ -38,7 +38,7 @@ from stages import encode
 
 LISTS = Path("lists")
 FROZEN = "freeze=convolutions"
-EPOCHS = 20  # of ours to read: one is too short for a clock
+EPOCHS = 20  # that the pipeline reads: one is too short to time
 
 
 def main() -> None:

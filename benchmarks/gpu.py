@@ -250,13 +250,15 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=10, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=24, help="of a lever; default: %(default)s")
+    parser.add_argument(
+        "--steps", type=int, default=24, help="for each option; default: %(default)s"
+    )
     parser.add_argument(
         "--full",
         choices=LEVERS,
         default="params.yaml",
         metavar="X",
-        help="lever with which to run all epochs; default: %(default)s",
+        help="option with which to run all epochs; default: %(default)s",
     )
     parser.add_argument(
         "--levers",
@@ -278,7 +280,7 @@ def main() -> None:
         choices=LEVERS,
         default=[],
         metavar="X",
-        help="levers whose slowest kernels to list in <results>/profile-<lever>.txt",
+        help="options whose slowest kernels to list in <results>/profile-<option>.txt",
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to try it")
     args = parser.parse_args()

@@ -168,7 +168,7 @@ def shape(narrow: bool) -> HubertConfig:
 
 
 def timed(work: Callable[[], object]) -> dict[str, float]:
-    """Seconds of one call by the clock ("wall"), and of CPU with all threads and ended children."""
+    """Seconds of one call: wall-clock ("wall"), and CPU with all threads and ended children."""
     gc.collect()
     wall, cpu = time.perf_counter(), _cpu_seconds()
     with contextlib.redirect_stdout(io.StringIO()):

@@ -42,7 +42,7 @@ Segments = Callable[[np.ndarray], list[np.ndarray]]
 
 
 class NotASound(audio.AudioFault):
-    """Why a file is none that can be decoded, unlike one whose sound cannot be classified."""
+    """Why a file cannot be decoded, unlike one whose sound cannot be classified."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Prediction:
         cut_short: why decoding stopped before the end of the file, or None.
         remark: what else a person should know about the sound, or None.
         silent: (segments,), true where no sample differs from the others.
-        unlikeness: how unlike the training clips what sounds is, or None where that is not known.
+        unlikeness: of the segments that are not silent, or None where that is not known.
     """
 
     probabilities: dict[str, float]

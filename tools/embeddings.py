@@ -2,7 +2,7 @@
 
 data/embeddings.parquet has one row per clip: clip, label, split, predicted, embedding, and x and y,
 its place on the app's page Map. Similar clips have similar embeddings, so they show duplicates and
-wrong labels. data/reference.npz has what tells how unlike the training clips another sound is.
+wrong labels. data/reference.npz has what tools.predict and the app compare other sounds with.
 Uses the exported model and the encoded clips.
 """
 
@@ -64,7 +64,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Processed:
-    """What a model makes of all clips.
+    """A model's outputs for all clips.
 
     Attributes:
         clips: names, in the order of the encoded corpus.
@@ -105,7 +105,7 @@ def process(model: PreTrainedModel, encoded: Encoded, batch_size: int) -> Proces
 def run_segments(
     model: PreTrainedModel, segments: Sequence[np.ndarray], batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and profiles of segments: what several of the model's layers make of them.
+    """Logits and profiles of segments: statistics of several of the model's layers.
 
     Args:
         segments, batch_size: as of `segment_logits`.

@@ -71,7 +71,7 @@ class Answer(BaseModel):
 
 
 class Health(BaseModel):
-    """That the endpoint answers, and what its model tells apart."""
+    """The endpoint's status, and the labels of its model."""
 
     status: str
     labels: list[str]
@@ -152,7 +152,7 @@ async def health(request: Request) -> Health:
 
 @contextlib.contextmanager
 def _place(app: FastAPI) -> Iterator[None]:
-    """A place among the files that are held at once: they take up room on the disk."""
+    """Limit the files that are held at once: they take up disk space."""
     if app.state.waiting >= MAX_WAITING:
         raise HTTPException(
             503,
@@ -187,7 +187,7 @@ async def _form(request: Request, max_bytes: int) -> AsyncIterator[UploadFile]:
 
 
 def _bounded(request: Request, max_bytes: int) -> Request:
-    """The same request, of which no more than `max_bytes` are received, whatever it announces."""
+    """The same request, limited to `max_bytes` whatever its headers say."""
     too_large = HTTPException(
         413, f"the upload is too large: at most {max_bytes / 1e6:g} MB are accepted"
     )

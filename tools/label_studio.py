@@ -1,4 +1,4 @@
-"""Review labels in Label Studio: export the clips as tasks, import what was chosen there.
+"""Review labels in Label Studio: export the clips as tasks, import the corrected labels.
 
     python -m tools.label_studio export tasks.json
     python -m tools.label_studio import export.json
@@ -81,7 +81,7 @@ def export(file: Path, split: str | None = None) -> None:
 
 
 def _task(clip: pd.Series, tested: pd.Series | None, mark: Correction | None) -> dict[str, Any]:
-    """A task: the clip's address, and the model's prediction or the clip's label to start from."""
+    """A task: the clip's address, and the prediction and the correction, where there is one."""
     about = f"{clip['clip']} is labelled {clip['label']}"
     data = {"audio": _address(clip["path"]), "about": about}
     data |= {key: clip[key] for key in ("clip", "label", "split", "group") if clip[key]}

@@ -87,7 +87,7 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Refuse to replace what is no page."""
+    """Refuse to replace a folder that is not such a page."""
     if folder.exists() and not (folder / SETTINGS).exists() and any(folder.iterdir()):
         raise PipelineError(f"{folder}/ holds something else than a page: name another folder.")
 

@@ -20,7 +20,7 @@ from genrepro.core import processes
 from genrepro.core.errors import PipelineError
 from tools.classifier import Classifier, read_labels
 
-ATTEMPTS = 2  # a process may have died before the file came, of whatever
+ATTEMPTS = 2  # a process may have died earlier, for another reason than this file
 
 
 class Pool:

@@ -1,7 +1,7 @@
 """Put the exported model on the Hub: weights, ONNX, card and curves. No audio is ever sent.
 
 The repository is private unless --public says otherwise. Nothing is sent before you agree. The card
-gets a picture of the confusion, what tools.robustness measured on this model and, if the last
+gets a confusion matrix, what tools.robustness measured on this model and, if the last
 commit is pushed, a link to this repository.
 
     hf auth login
@@ -149,7 +149,7 @@ def collect() -> dict[str, Path]:
 
 
 def pushed_commit() -> tuple[str, str] | None:
-    """The web page of this repository and its commit, if that is what one finds there.
+    """The web page of this repository and its commit, if that commit has been pushed.
 
     None if tracked files differ from the last commit, or no remote with a page is known to have it.
     """

@@ -1,4 +1,4 @@
-"""Set params.yaml to its committed values plus one recipe, so that recipes never add up.
+"""Set params.yaml to its committed values plus one recipe, so that recipes do not accumulate.
 
 Without a name, print which values differ from the committed ones. For example:
 python -m tools.recipe probe

@@ -34,7 +34,7 @@ def main() -> None:
         "--host", default="127.0.0.1", help="default: this machine only; 0.0.0.0: the whole network"
     )
     parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0: any free port")
-    parser.add_argument("--max-mb", type=float, default=50.0, help="of an upload; default: 50")
+    parser.add_argument("--max-mb", type=float, default=50.0, help="largest upload; default: 50")
     parser.add_argument(
         "--model",
         type=Path,

@@ -1,8 +1,8 @@
 """How unlike a model's training clips a sound is, by its distance to the nearest of them.
 
-A model gives every sound one of its labels, with confidence. What its layers make of a sound that
-it was not trained on is far from what they make of any training clip. Compared are the mean and the
-standard deviation over time of several layers, since the last one alone keeps little but the label.
+A model gives every sound one of its labels, with confidence. But its layers' outputs for an
+unfamiliar sound are far from those for any training clip. The mean and the standard deviation over
+time of several layers are compared, since the last one alone keeps little but the label.
 Deep nearest neighbours: Sun et al. 2022, https://arxiv.org/abs/2204.06507.
 
 `python -m tools.embeddings` writes what is needed, and the embeddings that the app's Map shows.
