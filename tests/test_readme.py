@@ -59,11 +59,11 @@ def yaml_params() -> dict:
 
 
 def choices(value: str) -> list[object]:
-    """What a value of -S stands for: itself, or each value of a list or range to be queued."""
+    """The values that -S sets: one, or each of a comma-separated list or a range to be queued."""
     if numbers := re.fullmatch(r"range\((\d+),(\d+)\)", value):
         return list(range(int(numbers[1]), int(numbers[2])))
-    quoted = value.startswith(("'", '"'))
-    return [yaml.safe_load(each) for each in ([value] if quoted else value.split(","))]
+    single = value.startswith(("'", '"', "["))
+    return [yaml.safe_load(each) for each in ([value] if single else value.split(","))]
 
 
 @every_page
