@@ -17,8 +17,8 @@ from pretraining import masked, music, probe, targets
 
 FOLDER = Path("backbones/mini-distilhubert")
 WEIGHTS = FOLDER / "model.safetensors"
-RECORD = Path("metrics/pretraining.json")  # the output that DVC knows: it stands for the weights
-THREADS = 2  # with another number the weights have other last digits
+RECORD = Path("metrics/pretraining.json")  # what DVC tracks: it has the hash of the weights
+THREADS = 2  # with another number the weights differ slightly
 
 
 def main() -> None:

@@ -34,8 +34,6 @@ def main(params: Params) -> None:
         parts, labels = read_parts(paths.SPLIT, corpus)
         extractor = load_extractor(paths.ENCODED)
         model, pretrained = backbone.build(paths.BACKBONE, labels, extractor, train, params.seed)
-        if train.precision == "fp64":
-            model.double()
         rate = train.learning_rate if pretrained else train.scratch_learning_rate
         how = "linear probe" if train.probe else f"learning rate {rate:g}"
         if train.augment:
@@ -112,7 +110,7 @@ def _write_curves(outcome: fine_tune.Outcome, path: Path) -> None:
 
 
 def _is_too_high(rate: float, parameters: int) -> bool:
-    """Whether a rate is for small models, such as the demo's, and the model is none."""
+    """Whether a learning rate suited to small models is used for a large one."""
     return rate > 2e-4 and parameters > 10_000_000
 
 

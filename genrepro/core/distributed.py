@@ -1,4 +1,4 @@
-"""Waiting for each other, for the processes that a launcher started.
+"""Barriers for the processes that a launcher started.
 
 A launcher (torchrun, or accelerate, which uses it) ends all processes when one of them fails, so
 nothing here waits for a process that has died.

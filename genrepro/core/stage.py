@@ -22,7 +22,7 @@ from genrepro.core.errors import PipelineError, explain
 from genrepro.core.files import write_json
 
 INTERRUPTED = "error: interrupted; run the same command again to resume."
-RANK_0_FIRST = 10.0  # seconds within which rank 0 meets an error that all ranks share
+RANK_0_FIRST = 10.0  # seconds within which rank 0 reports an error that all ranks have
 
 
 def run(main: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""Which label, and which split, the folders around a clip stand for.
+"""Infer a clip's label and split from its folders.
 
 Two layouts are read: `<label>/<clip>`, and 🤗 AudioFolder's `<split>/<label>/<clip>` with datasets'
 names for splits. One or two folders may wrap everything, as they do in unpacked archives.

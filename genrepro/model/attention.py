@@ -3,8 +3,8 @@
 With dropout, PyTorch's fused attention falls back on a CPU to an implementation that keeps several
 full score matrices (query × key, for each head) and draws its random numbers one by one. Here only
 a few heads' scores are in the processor's cache at a time, they are recomputed for the gradients as
-in FlashAttention (Dao et al. 2022, https://arxiv.org/abs/2205.14135), and one 64-bit random number
-decides on four weights. So dropout uses the same generator as PyTorch, but drops other weights.
+in FlashAttention (Dao et al. 2022, https://arxiv.org/abs/2205.14135), and dropout is that of
+genrepro.model.dropout.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from genrepro.model.dropout import draw_kept
+
 NAME = "blockwise_dropout"
 BLOCK = 1 << 22  # scores at once: 16 MB
 UNSUPPORTED = ("cache", "is_causal", "position_bias", "softcap")  # not used by audio encoders
-LEVELS = 1 << 16  # a dropout rate is rounded to a multiple of 1 / LEVELS
 
 Block = tuple[int, slice]  # some heads of one sequence
 
@@ -77,7 +78,7 @@ class _Attention(torch.autograd.Function):
         output, kept = query.new_empty(*query.shape[:3], value.shape[3]), []
         for block in _blocks(query, key):
             weights = _weights(query, key, hidden, scaling, block)
-            kept.append(_draw_kept(weights.shape, dropout))
+            kept.append(draw_kept(weights.shape, dropout))
             output[block] = weights.mul_(kept[-1]) @ value[block]
         output /= 1 - dropout
         ctx.save_for_backward(query, key, value, hidden, output, *kept)
@@ -120,10 +121,3 @@ def _weights(query, key, hidden, scaling: float, block: Block) -> torch.Tensor:
         hidden = hidden.expand(*query.shape[:2], *hidden.shape[2:])
         scores.masked_fill_(hidden[block], -torch.inf)
     return scores.softmax(-1)
-
-
-def _draw_kept(shape: torch.Size, dropout: float) -> torch.Tensor:
-    """Draw booleans that are false with the probability `dropout`."""
-    words = torch.empty(-(-shape.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    numbers = words.view(torch.int16)[: shape.numel()].view(shape)
-    return numbers >= round(dropout * LEVELS) - LEVELS // 2

@@ -28,6 +28,7 @@ from genrepro.model.allocator import release_between_shapes
 from genrepro.model.attention import use_blockwise_dropout
 from genrepro.model.convolution import use_fourier_convolutions
 from genrepro.model.crop import crop, crop_config
+from genrepro.model.dropout import use_portable_dropout
 from genrepro.model.wave_encoder import use_matrix_products
 
 # The names, in transformers, of what a classifier adds to a backbone and a checkpoint may lack.
@@ -53,7 +54,8 @@ def build(
     """Build the model to fine-tune, with the labels in its config.
 
     Returns:
-        The model in float32 on the CPU, and whether its backbone is pretrained.
+        The model on the CPU, in float32 (float64 for fp64), and whether its backbone is
+        pretrained.
 
     Raises:
         PipelineError: no model can be built from config.json, transformers has no audio
@@ -74,15 +76,17 @@ def _build(
     folder: Path, labels: list[str], extractor: Extractor, train: Train, seed: int
 ) -> tuple[PreTrainedModel, bool]:
     config = _config(folder, labels, train)
+    # Initial weights that are drawn in float32 differ in their last bits between processors.
+    dtype = torch.float64 if train.precision == "fp64" else torch.float32
     torch.manual_seed(seed)  # initial weights of the head
     pretrained = has_weights(folder)
     if pretrained:
-        model = _pretrained(folder, config)
+        model = _pretrained(folder, config, dtype)
         crop(model, extractor)
     else:
         crop_config(config, extractor)
         model = AutoModelForAudioClassification.from_config(
-            config, dtype=torch.float32, trust_remote_code=False
+            config, dtype=dtype, trust_remote_code=False
         )
     random = train.freeze == "convolutions" and not pretrained
     freeze(model, "nothing" if random else train.freeze)
@@ -124,8 +128,9 @@ def load(folder: Path) -> PreTrainedModel:
 def use_fast_kernels(model: PreTrainedModel) -> PreTrainedModel:
     """Replace, in place, what PyTorch computes slowly.
 
-    Results differ by rounding; on a CPU, dropout also drops other weights.
+    Results differ by rounding; on a CPU, dropout also drops other values.
     """
+    use_portable_dropout(model)
     use_blockwise_dropout(model)
     use_fourier_convolutions(model)
     use_matrix_products(model)
@@ -234,12 +239,12 @@ def _set_dropout(config, share: float) -> None:
         setattr(config, name, share)
 
 
-def _pretrained(folder: Path, config) -> PreTrainedModel:
+def _pretrained(folder: Path, config, dtype: torch.dtype) -> PreTrainedModel:
     try:
         model, report = AutoModelForAudioClassification.from_pretrained(
             folder,
             config=config,
-            dtype=torch.float32,  # else a float16 checkpoint would be trained in float16
+            dtype=dtype,  # else a float16 checkpoint would be trained in float16
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,

@@ -55,7 +55,7 @@ def _forward(
 
 
 def encode(encoder: nn.Module, waves: torch.Tensor) -> torch.Tensor:
-    """What the encoder gives, but for rounding.
+    """The encoder's output, except for rounding.
 
     Args:
         waves: (batch, samples), float32 or half precision.

@@ -16,7 +16,7 @@ from genrepro.splits.clips import SPLITS, Clip, Unit
 
 
 def resolve(protocol: str, clips: Iterable[Clip], preferred: str | None = None) -> str:
-    """The protocol that `auto` stands for on these clips; any other is returned as it is.
+    """The protocol that `auto` selects for these clips; any other is returned as it is.
 
     Args:
         preferred: what the corpus' card says that it should be.

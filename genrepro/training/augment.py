@@ -1,4 +1,4 @@
-"""Random changes of the training segments, others in each epoch: train.augment, and SpecAugment.
+"""Random changes to the training segments, drawn again in each epoch: augment and SpecAugment.
 
 They start from what `encode` stored, and are made while a batch is loaded. What a segment becomes
 depends on the seed, the epoch and the segment alone: not on the processes that share the work, and
@@ -111,7 +111,7 @@ class Augmenter:
 
 
 def shift(domain: Domain, sound: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Move it in time; what leaves at one end comes in at the other."""
+    """Shift it in time, wrapping around."""
     most = min(SHIFT_SECONDS * domain.rate, SHIFT_SHARE * len(sound))
     return np.roll(sound, int(random.integers(-int(most), int(most) + 1)), axis=0)
 

@@ -1,4 +1,4 @@
-"""The features that `encode` stored as sounds, to be changed while a model is trained, and back.
+"""Convert the features that `encode` stored to a form that can be augmented, and back.
 
 A waveform is changed as such, and scaled again as its feature extractor had scaled it. A log-mel
 spectrogram is changed as power, which adds up when sounds do; its logarithm is then cut off where

@@ -1,4 +1,4 @@
-"""🤗 Trainer, held to this project's protocol: validated by clip, exact across interruptions."""
+"""🤗 Trainer with this project's protocol: validated by clip, exact across interruptions."""
 
 from __future__ import annotations
 

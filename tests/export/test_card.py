@@ -279,7 +279,7 @@ def test_labels_that_lost_clips_and_clips_cut_short_are_limits(render):
 
     text = render(lossy).text
     assert "- Clips are missing: label 'rock\\|pop': 900 of 1000 files were skipped.\n" in text
-    assert "- 2 clips are shorter than they were recorded" in text
+    assert "- 2 clips are incomplete" in text
 
 
 def test_corrected_labels_are_a_limit(render):

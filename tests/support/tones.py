@@ -55,8 +55,6 @@ def train(made, where, epochs=4, rate=3e-3, stop_after=None, **changed):
     encoded = Encoded.open(folder)
     parts, labels = read_parts(folder / "split.csv", encoded)
     model, _ = backbone.build(folder, labels, extractor, recipe, 42)
-    if recipe.precision == "fp64":
-        model.double()
     live = Live(str(where / "curves"), dvcyaml=None, save_dvc_exp=False)
     where.mkdir(exist_ok=True)
     with frozen.cached_outputs(model, encoded, parts, recipe, where / "frozen") as segments:
