@@ -43,13 +43,16 @@ def build(app: gr.Blocks) -> None:
     over_time = gr.HTML(visible=False)
     picture = gr.HTML()
     with gr.Accordion("The result as JSON", open=False, visible=False) as box:
-        as_json = gr.Code(language="json", show_label=False, interactive=False)
+        as_json = gr.Code(
+            language="json", show_label=False, interactive=False, show_line_numbers=False
+        )
     app.load(no_model, outputs=missing, **QUIET)
     app.load(examples, outputs=example, **QUIET)
     shown = [missing, about, prediction, remarks, over_time, picture, box, as_json]
     sound.change(classify, sound, shown, show_progress="minimal", api_visibility="private")
     example.input(lambda path: path, example, sound, **QUIET)
     test_clip.click(random_test_clip, outputs=[missing, sound], **QUIET)
+    test_clip.click(lambda: None, outputs=example, **QUIET)  # it is that clip no longer
 
 
 def no_model() -> dict:

@@ -43,6 +43,12 @@ function read() {
     return row;
   });
   ["label", "split", "predicted"].forEach(fillFrom);
+  const [clip, label, predicted, group] = ["clip", "label", "predicted", "group"].map((key) => {
+    const longest = rows.reduce((most, row) => Math.max(most, row[key].length), 0);
+    return `minmax(0, ${Math.min(Math.max(longest, key.length) + (key === "predicted" ? 2 : 0), 24)}fr)`;
+  });
+  element.style.setProperty("--columns",
+    `${clip} ${label} ${predicted} 5.4em ${group} 3.4em 2.6em`);
   fill(controls.show, Object.entries(SHOW).map(([key, [text]]) => [key, text]),
     address.searchParams.get("show") ?? props.show);
   fill(controls.sort, Object.entries(SORT).map(([key, [text]]) => [key, text]), props.sort);

@@ -19,6 +19,9 @@ LOOK = {
         block_label_text_color="*primary_700",
         block_title_text_color="*primary_700",
         body_text_color_subdued="*neutral_500",
+        input_border_color="*neutral_400",  # Soft's edges of fields and boxes cannot be seen
+        input_border_width="1px",
+        checkbox_border_color="*neutral_400",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         checkbox_label_background_fill_selected="*primary_600",
@@ -27,6 +30,10 @@ LOOK = {
     "css": """
         .gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
         .gradio-container, .gradio-container main { width: 100% !important; }
+        .gradio-container { --blue: #2f6db3; --orange: #b3510f; }  /* of lines and small text */
+        .dark .gradio-container, .gradio-container.dark { --blue: #6ea6e8; --orange: #f0a060; }
+        .html-container { padding-inline: 0 !important; }  /* in line with everything else */
+        .cm-content span { color: var(--body-text-color) !important; }  /* gradio's are pale */
         .controls { align-items: end; }
         .choices .wrap { max-height: 620px; overflow-y: auto; flex-wrap: nowrap;
                          flex-direction: column; }
@@ -35,7 +42,10 @@ LOOK = {
         .metrics { align-self: center; min-width: min(420px, 100%) !important; flex: 1; }
         .metrics td:not(:first-child) { white-space: nowrap; }
         .metrics :is(th, td) { word-break: normal !important; }
-        @media (max-width: 480px) {  /* a phone: fit all three columns */
+        @media (max-width: 480px) {  /* a phone: fit all pages, pictures and columns */
+            .gradio-container > .app { padding-inline: 12px !important; }
+            .gradio-container nav { padding: 0 !important; gap: 2px !important; }
+            .gradio-container nav a { font-size: 14px; }
             .metrics :is(th, td) { padding: 6px 4px !important; font-size: 13px; }
         }
         .metrics table, .metrics thead, .metrics tbody, .metrics tr { border: none !important; }

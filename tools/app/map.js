@@ -6,10 +6,20 @@ const [colour, split] = element.querySelectorAll('select');
 const legend = element.querySelector('.legend'), status = element.querySelector('.status');
 const RADIUS = 4, REACH = 12;  // pixels
 const ORANGE = '#d9772b';
-let points = [], labels = [], only = null;  // only: the one label that is not pale, or null
+// Ten colours that differ for the colour-blind too (Petroff 2021, arXiv:2107.02270); the next ten
+// labels have the same ones in another shape.
+const COLOURS = ['#3f90da', '#ffa90e', '#bd1f01', '#94a4a2', '#832db6', '#a96b59', '#e76300',
+  '#b9ac70', '#717581', '#92dadd'];
+const CORNERS = [16, 4, 3, 5, 6];  // 16: a circle
+let points = [], labels = [], shapes = [], only = null;  // only: the one label that is not pale, or null
 let view = {zoom: 1, x: 0.5, y: 0.5}, chosen = null, hovered = null, drag = null;
 
-const hue = index => `hsl(${(index * 137.508) % 360} 65% 50%)`;  // the golden angle: far apart
+const hue = index => COLOURS[index % COLOURS.length];
+const shape = index => {  // corners around 0, 0 at a distance of 1
+  const count = CORNERS[Math.floor(index / COLOURS.length) % CORNERS.length];
+  return Array.from({length: count}, (_, at) => (2 * at / count - 0.5) * Math.PI)
+    .map(angle => [Math.cos(angle), Math.sin(angle)]);
+};
 const css = name => getComputedStyle(element).getPropertyValue(name).trim();
 const shown = point => split.value === 'all' || point.split === split.value;
 const wrong = point => point.predicted !== point.label;
@@ -43,8 +53,11 @@ function draw() {
     if (x < -RADIUS || y < -RADIUS || x > width + RADIUS || y > height + RADIUS) continue;
     const pale = (colour.value === 'error' && !wrong(point)) || (only && only !== point.label);
     pen.globalAlpha = pale ? 0.25 : 0.8;
-    pen.fillStyle = tint(point, grey);
-    pen.beginPath(); pen.arc(x, y, RADIUS, 0, 7); pen.fill();
+    pen.fillStyle = tint(point, grey); pen.strokeStyle = ink; pen.lineWidth = 0.5;
+    pen.beginPath();
+    for (const [dx, dy] of shapes[colour.value === 'label' ? point.label_index : 0])
+      pen.lineTo(x + RADIUS * dx, y + RADIUS * dy);
+    pen.closePath(); pen.fill(); pen.stroke();
   }
   pen.globalAlpha = 1;
   for (const [point, line] of [[hovered, 1.5], [chosen, 3]]) {
@@ -53,6 +66,16 @@ function draw() {
     pen.strokeStyle = ink; pen.lineWidth = line;
     pen.beginPath(); pen.arc(x, y, RADIUS + 3, 0, 7); pen.stroke();
   }
+  const named = hovered || chosen;
+  if (!named) return;
+  const [x, y] = place(named), text = about(named);
+  pen.font = `13px ${css('font-family')}`;
+  const wide = pen.measureText(text).width + 10, left = Math.max(2, Math.min(x + 10, width - wide - 2));
+  const top = y > 34 ? y - 32 : y + 12;
+  pen.fillStyle = css('--background-fill-primary'); pen.globalAlpha = 0.9;
+  pen.fillRect(left, top, wide, 22);
+  pen.globalAlpha = 1; pen.fillStyle = ink;
+  pen.fillText(text, left + 5, top + 15);
 }
 
 let asked = false;
@@ -106,6 +129,7 @@ function zoom(factor, x = 0.5, y = 0.5) {  // x and y: the place that stays, as 
 function fill() {
   const found = props.value || {labels: [], clips: []};
   labels = found.labels;
+  shapes = labels.map((_, index) => shape(index));
   points = found.clips.map(([clip, label, split, predicted, x, y]) => (
     {clip, label: labels[label], label_index: label, split, predicted: labels[predicted], x, y}
   ));
@@ -120,7 +144,7 @@ function describe() {  // the legend, and how many clips are shown
   status.textContent = `${visible.length.toLocaleString('en')} clips, ` +
     `${mistakes.toLocaleString('en')} predicted wrongly`;
   if (colour.value === 'label') labels.forEach((label, index) => {
-    const button = entry('button', hue(index), label);
+    const button = entry('button', hue(index), label, shapes[index]);
     button.setAttribute('aria-pressed', only === label);
     button.onclick = () => {
       only = only === label ? null : label;
@@ -136,9 +160,10 @@ function describe() {  // the legend, and how many clips are shown
   redraw();
 }
 
-function entry(tag, color, text) {  // of the legend
+function entry(tag, color, text, corners = shape(0)) {  // of the legend
   const made = document.createElement(tag), dot = document.createElement('i');
-  dot.style.background = color;
+  const outline = corners.map(([x, y]) => `${50 + 50 * x}% ${50 + 50 * y}%`);
+  dot.style.cssText = `background: ${color}; clip-path: polygon(${outline})`;
   made.append(dot, text);
   legend.append(made);
   return made;
@@ -164,7 +189,6 @@ canvas.addEventListener('pointermove', event => {
   } else {
     hovered = nearest(x, y);
     canvas.style.cursor = hovered ? 'pointer' : '';
-    canvas.title = hovered ? about(hovered) : '';
   }
   redraw();
 });
@@ -173,6 +197,7 @@ canvas.addEventListener('pointerup', event => {
   drag = null;
 });
 canvas.addEventListener('pointercancel', () => { drag = null; });
+canvas.addEventListener('pointerleave', () => { hovered = null; redraw(); });
 canvas.addEventListener('wheel', event => {
   if (!event.ctrlKey && document.activeElement !== canvas) return;  // the page scrolls
   event.preventDefault();

@@ -42,7 +42,7 @@ canvas:focus-visible { outline: 2px solid var(--primary-500, #2f6db3); }
 .legend > * { display: inline-flex; align-items: center; gap: 6px; padding: 2px 8px;
                  border: 1px solid transparent; border-radius: 4px; color: var(--body-text-color); }
 .legend button[aria-pressed=true] { border-color: var(--body-text-color); }
-.legend i { width: 10px; height: 10px; border-radius: 5px; }
+.legend i { width: 12px; height: 12px; }
 .status { min-height: 1.6em; margin-top: 4px; color: var(--body-text-color); }
 """
 HELP = (

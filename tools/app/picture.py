@@ -17,13 +17,16 @@ from tools import figures
 # Colours of figures.STYLE -> what takes their place on a page, light or dark.
 COLOURS = {
     figures.INK: "var(--body-text-color)",
+    figures.GREY: "var(--body-text-color-subdued)",
+    figures.BLUE: "var(--blue)",
+    figures.ORANGE: "var(--orange)",
     figures.PAPER: "var(--body-background-fill)",
     figures.STYLE["xtick.color"]: "var(--body-text-color-subdued)",
     figures.STYLE["axes.edgecolor"]: "var(--border-color-primary)",
     figures.STYLE["grid.color"]: "var(--border-color-primary)",
 }
 SHOWN_SECONDS = 60.0  # of a spectrogram: a longer one would show no detail
-READABLE = 0.72  # of a figure's size: narrower screens scroll, so that letters are not too small
+READABLE = 0.87  # of a figure's size: narrower screens scroll, so that letters are not too small
 
 
 def svg(figure: Figure, title: str) -> str:

@@ -166,8 +166,8 @@ def _side_by_side(a: gr.Dropdown, b: gr.Dropdown) -> None:
     summary = gr.Markdown(NEITHER)
     drawn = []
     with gr.Row():
-        for _ in range(3):
-            with gr.Column(min_width=300):
+        for _ in range(3):  # the third in a row of its own: ticks would be too small
+            with gr.Column(min_width=400):
                 drawn.append(gr.HTML())
     with gr.Row(visible=False) as content:
         with gr.Column(scale=2, min_width=300):
