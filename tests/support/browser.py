@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 PATIENCE = 90.0  # s
-KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "ArrowDown": 40}
+KEYS = {
+    "Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "PageUp": 33, "PageDown": 34, "End": 35,
+    "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
+}  # fmt: skip
 
 
 class Browser:
@@ -50,6 +54,7 @@ class Browser:
         self._loading: dict[str, str] = {}  # request -> its address
         self._numbers = itertools.count(1)
         self._rest = b""
+        self._dialog: int | None = None  # the file input whose dialog is open
         self._session = ""
         self._profile = tempfile.TemporaryDirectory(prefix="chromium", ignore_cleanup_errors=True)
         reads, self._write = os.pipe()
@@ -137,6 +142,8 @@ class Browser:
                 self._loading[params["requestId"]] = address
         elif method in ("Network.loadingFinished", "Network.loadingFailed"):
             self._loading.pop(params["requestId"], None)
+        elif method == "Page.fileChooserOpened":
+            self._dialog = params["backendNodeId"]
         elif method == "Page.frameNavigated":
             self._loading.clear()
         elif method == "Runtime.exceptionThrown":
@@ -180,15 +187,31 @@ class Browser:
 
     def click(self, selector: str) -> None:
         """Click in the middle of an element, as a mouse does."""
-        x, y = self.js(
+        x, y = self.middle(selector)
+        for kind in ("Moved", "Pressed", "Released"):
+            self.mouse(kind, x, y)
+
+    def middle(self, selector: str) -> tuple[float, float]:
+        """Scroll to the first visible of these elements; the place of its middle in the window."""
+        return self.js(
             "(() => { const all = document.querySelectorAll(" + json.dumps(selector) + ");"
             "const e = [...all].find((each) => each.checkVisibility()); e.scrollIntoView({block: "
             "'center'}); const r = e.getBoundingClientRect();"
             "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
-        for kind in ("mousePressed", "mouseReleased"):
-            where = {"x": x, "y": y, "button": "left", "clickCount": 1}
-            self.send("Input.dispatchMouseEvent", type=kind, **where)
+
+    def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
+        """Move, press, release or turn the mouse: Moved, Pressed, Released or Wheel."""
+        button = {} if kind in ("Moved", "Wheel") else {"button": "left", "clickCount": 1}
+        self.send("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, **button, **more)
+
+    def tab_to(self, selector: str) -> None:
+        """Press Tab until an element has the focus."""
+        for _ in range(150):
+            if self.js(f"document.activeElement.matches({json.dumps(selector)})"):
+                return
+            self.press("Tab")
+        raise TimeoutError(f"Tab does not lead to {selector}")
 
     def press(self, key: str) -> None:
         """Press and release a key: a letter, or one of KEYS."""
@@ -201,10 +224,22 @@ class Browser:
         self.send("Input.insertText", text=text)
 
     def choose(self, selector: str, path: Path) -> None:
-        """Choose a file in a file input."""
+        """Put a file into a file input, without a dialog."""
         root = self.send("DOM.getDocument")["root"]["nodeId"]
         node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.send("DOM.setFileInputFiles", nodeId=node, files=[str(path.resolve())])
+
+    def answer(self, path: Path, ask: Callable[[], None]) -> None:
+        """Choose a file in the dialog that opens when something is done."""
+        self.send("Page.setInterceptFileChooserDialog", enabled=True)
+        self._dialog = None
+        ask()
+        until = time.monotonic() + PATIENCE
+        while self._dialog is None and time.monotonic() < until:
+            self._next(0.1)
+        assert self._dialog is not None, "no dialog opened"
+        self.send("DOM.setFileInputFiles", backendNodeId=self._dialog, files=[str(path.resolve())])
+        self.send("Page.setInterceptFileChooserDialog", enabled=False)
 
     def cpu_seconds(self) -> float:
         """What the page's own thread has computed since the browser started."""

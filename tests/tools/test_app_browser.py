@@ -1,8 +1,11 @@
-"""The app in headless Chromium: every page, by mouse and by keyboard, with 10,000 clips."""
+"""The app in headless Chromium, with 10,000 clips: each action by mouse and by keyboard, at two
+widths, in light and dark. Keys alone reach everything: Tab leads there, nothing is focused here.
+"""
 
 from __future__ import annotations
 
-import os
+import functools
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,11 +19,17 @@ import soundfile
 from tests.support.browser import CHROMIUM, Browser
 from tests.support.samples import RATE, ROOT, tone
 from tests.tools.test_pictures import LABELS, write_results
+from tests.tools.test_predict import write_export
+from tools import results
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")]
 CLIPS = 10_000
 TESTED = 1000
 ROWS = "document.querySelector('.row[role=option]')"
+BY = ("mouse", "keys")
+PAGES = ("Clips", "Mistakes", "Map", "Runs", "Classify")
+PLAY = ".play-pause-button"
+ON_MAP = 100  # clips, in ten rows of ten
 
 
 def write_corpus(folder: Path) -> None:
@@ -32,7 +41,9 @@ def write_corpus(folder: Path) -> None:
     clips = [f"c{number:05d}" for number in range(CLIPS)]
     true = np.array(LABELS)[np.arange(CLIPS) % 3]
     facts = {"clip": clips, "path": "data/raw/tone.wav", "label": true}
-    table = pd.DataFrame(facts | {"seconds": 1.0, "group": "a band", "title": "", "part": ""})
+    table = pd.DataFrame(
+        facts | {"seconds": 1.0, "group": "a band", "title": "", "part": "", "sha256": ""}
+    )
     table.to_csv(folder / "data/clips.csv", index=False)
     splits = np.where(np.arange(CLIPS) < TESTED, "test", "train")
     table = pd.DataFrame({"clip": clips, "label": true, "split": splits})
@@ -43,29 +54,135 @@ def write_corpus(folder: Path) -> None:
     table[:TESTED].to_csv(folder / "data/predictions.csv", index=False)
 
 
+def run_b() -> pd.DataFrame:
+    """The predictions of another run, which differ on two clips."""
+    other = results.predictions()
+    other.loc[other["clip"] == "c00000", "predicted"] = "NA"
+    other.loc[other["clip"] == "c00003", "predicted"] = "007"
+    return other
+
+
+def map_of_clips() -> tuple[pd.DataFrame, str]:
+    clips = results.clips()[:ON_MAP]
+    at = (np.arange(ON_MAP) + 0.5) / 10
+    places = {"x": at % 1, "y": (np.floor(at) + 0.5) / 10}
+    return clips.assign(predicted="hum", **places), "a test."
+
+
 @pytest.fixture(scope="module")
 def app(tmp_path_factory) -> Iterator[str]:
     """The address of an app on a loopback port, and its folder as the working directory."""
+    from tools import experiments, runs, unlike
     from tools.app import page
     from tools.app.look import LOOK
 
-    before = Path.cwd()
     folder = tmp_path_factory.mktemp("app")
     write_corpus(folder)
-    os.chdir(folder)
-    built = page.build()
-    try:
-        _, address, _ = built.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, **LOOK)
-        yield address
-    finally:
-        built.close()
-        os.chdir(before)
+    (folder / "export").symlink_to(write_export(tmp_path_factory.mktemp("model") / "export"))
+    (folder / "dvc.lock").write_text("stages: {train: {params: {params.yaml: {seed: 42}}}}")
+    rows = [[name, "seed=1", "0.900", "0.800", "0.7 to 0.9", "9"] for name in ("main", "  half")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(unlike, "read", map_of_clips)
+        patch.setattr(experiments, "collected", lambda: rows)
+        patch.setattr(runs, "experiments", lambda: ["half"])
+        patch.setattr(
+            runs, "predictions", lambda name: run_b() if name == "half" else results.predictions()
+        )
+        built = page.build()
+        try:
+            _, address, _ = built.launch(
+                prevent_thread_lock=True, quiet=True, ssr_mode=False, **LOOK
+            )
+            yield address
+        finally:
+            built.close()
 
 
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    with Browser() as opened:
+LOOKS = [(width, dark) for width in (1280, 390) for dark in (False, True)]
+
+
+@pytest.fixture(scope="module", params=LOOKS, ids=lambda look: f"{look[0]}-{'ld'[look[1]]}")
+def browser(request) -> Iterator[Browser]:
+    width, dark = request.param
+    with Browser(width, dark=dark) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def _no_error(request) -> Iterator[None]:
+    """Whatever a test did in a browser, its console is empty and its page is not too wide."""
+    yield
+    if "browser" in request.fixturenames:
+        browser = request.getfixturevalue("browser")
+        browser.settle(0.2)
+        errors, browser.errors = browser.errors, []
+        assert errors == []
+        assert browser.js("document.documentElement.scrollWidth <= innerWidth")
+
+
+def use(browser: Browser, selector: str, by: str) -> None:
+    """Click on an element, or go there with Tab and press Enter."""
+    if by == "mouse":
+        browser.click(selector)
+    else:
+        browser.tab_to(selector)
+        browser.press("Enter")
+
+
+def pick(browser: Browser, selector: str, key: str, by: str) -> None:
+    """Choose the option that begins with a letter. CDP's mouse cannot reach the browser's list."""
+    if by == "mouse":
+        browser.click(selector)
+    else:
+        browser.tab_to(selector)
+    browser.press(key)
+    if by == "mouse":
+        browser.press("Enter")
+
+
+def pick_from_menu(browser: Browser, selector: str, text: str, by: str) -> None:
+    """Choose an option of a list that gradio draws."""
+    if by == "mouse":
+        browser.click(selector)
+        options = "[...document.querySelectorAll('[role=option]:not(.row)')]"
+        found = f"{options}.find(each => each.innerText.includes('{text}'))"
+        browser.wait(f"!!{found}")
+        browser.js(f"{found}.id = 'option'")
+        browser.click("#option")
+    else:
+        browser.tab_to(selector)
+        browser.type(text)
+        browser.wait("document.querySelectorAll('[role=option]:not(.row)').length === 1")
+        browser.press("Enter")
+    browser.wait(f"document.querySelector({json.dumps(selector)}).value.includes('{text}')")
+
+
+def button(browser: Browser, text: str) -> str:
+    """A selector of the visible button with this text, once it can be pressed."""
+    found = (
+        "[...document.querySelectorAll('button')].find(each => each.checkVisibility() && "
+        f"each.innerText.startsWith('{text}'))"
+    )
+    browser.wait(f"{found} && !{found}.disabled")
+    name = "button-" + text.replace(" ", "-").lower()
+    browser.js(f"{found}.id = '{name}'")
+    return f"#{name}"
+
+
+def shows(browser: Browser, text: str) -> None:
+    browser.wait(f"document.body.innerText.includes({text!r})")
+
+
+def plays(browser: Browser, by: str, key: str = "") -> None:
+    """Start the player, or stop it, and see that it did."""
+    label = f"document.querySelector('{PLAY}')?.getAttribute('aria-label')"
+    before = browser.wait(label)
+    if by == "keys" and key:
+        browser.press(key)
+    else:
+        use(browser, PLAY, by)
+    browser.wait(f"{label} !== '{before}'")
 
 
 def chosen(browser: Browser, clip: str) -> None:
@@ -79,116 +196,259 @@ def count(browser: Browser) -> str:
     return browser.js("document.querySelector('.count').innerText")
 
 
-def test_ten_thousand_clips_are_listed_in_two_seconds_and_filtered_in_a_fifth(app, browser):
+def test_ten_thousand_clips_are_listed_in_two_seconds_and_filtered_in_a_fifth(app):
     """On a busy machine, the time that page and server compute says what the clock cannot."""
-    first = []
-    for _ in range(3):
-        browser.send("Page.navigate", url="about:blank")
-        browser.settle(0.5)
-        start = time.process_time() + browser.cpu_seconds()
-        browser.send("Page.navigate", url=app)
-        browser.wait(f"location.href !== 'about:blank' && !!{ROWS}")
-        clock = browser.js(  # since navigation began; the next frame paints the rows
-            "new Promise(done => requestAnimationFrame(() => done(performance.now() / 1000)))"
+    with Browser() as browser:
+        first = []
+        for _ in range(3):
+            browser.send("Page.navigate", url="about:blank")
+            browser.settle(0.5)
+            start = time.process_time() + browser.cpu_seconds()
+            browser.send("Page.navigate", url=app)
+            browser.wait(f"location.href !== 'about:blank' && !!{ROWS}")
+            clock = browser.js(  # since navigation began; the next frame paints the rows
+                "new Promise(done => requestAnimationFrame(() => done(performance.now() / 1000)))"
+            )
+            first.append((clock, time.process_time() + browser.cpu_seconds() - start))
+        assert count(browser) == "10,000 clips"
+        search = (
+            "new Promise(done => { const start = performance.now();"
+            "const search = document.querySelector('input[name=search]');"
+            "search.value = 'c0999 hum';"
+            "search.dispatchEvent(new Event('input'));"
+            "requestAnimationFrame(() => done((performance.now() - start) / 1000)); })"
         )
-        first.append((clock, time.process_time() + browser.cpu_seconds() - start))
-    assert count(browser) == "10,000 clips"
-    search = (
-        "new Promise(done => { const start = performance.now();"
-        "const search = document.querySelector('input[name=search]'); search.value = 'c0999 hum';"
-        "search.dispatchEvent(new Event('input'));"
-        "requestAnimationFrame(() => done((performance.now() - start) / 1000)); })"
-    )
-    took = min(browser.js(search) for _ in range(3))
-    assert count(browser) == "4 of 10,000 clips"
-    print(f"first rows after {first} s by clock and CPU, filtered in {took:.3f} s")
-    assert min(min(clock, cpu) for clock, cpu in first) <= 2.0
-    assert took <= 0.2
-    assert browser.errors == []
+        took = min(browser.js(search) for _ in range(3))
+        assert count(browser) == "4 of 10,000 clips"
+        print(f"first rows after {first} s by clock and CPU, filtered in {took:.3f} s")
+        assert min(min(clock, cpu) for clock, cpu in first) <= 2.0
+        assert took <= 0.2
+        assert browser.errors == []
 
 
-def test_clips_are_gone_through_filtered_and_sorted(app, browser):
+def test_clips_are_gone_through_and_played(app, browser):
     browser.open(app, ROWS)
     chosen(browser, "c00000")
-    browser.press("j")
-    chosen(browser, "c00001")
-    browser.press("k")
-    chosen(browser, "c00000")
-    browser.click(".row[role=option]:nth-child(4)")
-    chosen(browser, "c00003")
-    browser.js("document.querySelector('.view').focus()")
-    browser.press("ArrowDown")
-    chosen(browser, "c00004")
-    browser.press("End")
+    browser.click(".row[role=option]:nth-child(3)")
+    chosen(browser, "c00002")
+    before = browser.js("document.querySelector('.view').scrollTop")
+    browser.mouse("Wheel", *browser.middle(".view"), deltaX=0, deltaY=900)
+    browser.wait(f"document.querySelector('.view').scrollTop > {before}")
+    plays(browser, "mouse")
+    browser.tab_to(".view")
+    for key, clip in (
+        ("Home", "c00000"), ("ArrowDown", "c00001"), ("j", "c00002"), ("k", "c00001"),
+        ("ArrowUp", "c00000"), ("End", "c09999"),
+    ):  # fmt: skip
+        browser.press(key)
+        chosen(browser, clip)
+    browser.press("PageUp")
+    browser.press("PageDown")
     chosen(browser, "c09999")
     assert browser.js("document.querySelectorAll('.row[role=option]').length") < 60
-    browser.press("/")
-    browser.type("c0005")
-    assert count(browser) == "10 of 10,000 clips"
+    plays(browser, "keys", " ")
     assert browser.js("document.querySelectorAll('audio').length") <= 1
-    for name, value in (("search", ""), ("show", "wrong"), ("sort", "loss")):
-        browser.js(
-            f"(() => {{ const e = document.querySelector('[name={name}]'); e.value = '{value}';"
-            "e.dispatchEvent(new Event('input')); })()"
-        )
-    assert count(browser) == "13 of 10,000 clips"
-    assert browser.js(f"{ROWS}.querySelector('.loss').innerText") == "2.30"
-    assert browser.errors == []
 
 
-def test_a_clip_is_played_by_key(app, browser):
+def test_clips_are_searched_filtered_and_sorted(app, browser):
     browser.open(f"{app}?clip=c00007", ROWS)
     chosen(browser, "c00007")
-    browser.wait("!!document.querySelector('.player .play-pause-button')")
-    label = "document.querySelector('.player .play-pause-button').getAttribute('aria-label')"
-    before = browser.wait(label)
-    browser.press(" ")
-    browser.wait(f"{label} !== '{before}'")
-    assert browser.errors == []
+    for by in BY:
+        if by == "mouse":
+            browser.click("[name=search]")
+        else:
+            browser.tab_to(".view")
+            browser.press("/")
+        browser.type("c0005")
+        assert count(browser) == "10 of 10,000 clips"
+        browser.press("Escape")
+        assert count(browser) == "10,000 clips"
+        for name, key, found in (
+            ("label", "N", "3,333"), ("split", "t", "333"), ("predicted", "h", "6"),
+            ("show", "w", "6"), ("sort", "h", "6"),
+        ):  # fmt: skip
+            pick(browser, f"[name={name}]", key, by)
+            browser.wait(
+                f"document.querySelector('.count').innerText === '{found} of 10,000 clips'"
+            )
+        assert browser.js(f"{ROWS}.querySelector('.loss').innerText") == "2.30"
+        for name, key in (("label", "a"), ("split", "a"), ("predicted", "a"), ("show", "a")):
+            pick(browser, f"[name={name}]", key, by)
+        pick(browser, "[name=sort]", "n", by)
+        assert count(browser) == "10,000 clips"
+        if by == "mouse":
+            browser.click("input[type=checkbox]")
+        else:
+            browser.tab_to("input[type=checkbox]")
+            browser.press(" ")
+        ticked = "" if by == "mouse" else "!"
+        browser.wait(f"{ticked}document.querySelector('input[type=checkbox]').checked")
+        browser.settle(0.2)
 
 
-def test_a_mistake_is_corrected_and_put_back_by_keyboard_and_mouse(app, browser):
-    table = Path("corpora/demo/corrections.csv")
+def test_mistakes_are_corrected_left_out_and_put_back(app, browser):
+    table, note = Path("corpora/demo/corrections.csv"), "[data-testid=textbox]"
+    struck = "!!document.querySelector('[aria-selected=true] .label s')"
     browser.open(f"{app}mistakes", ROWS)
     clip = browser.wait("new URL(location).searchParams.get('clip')")
     chosen(browser, clip)
-    browser.wait("document.querySelector('#right-label input').value === 'hum'")
-    browser.press("m")  # to the right label, where the prediction is; then on to the note
-    assert browser.js("!!document.activeElement.closest('#right-label')")
-    browser.press("Escape")
-    browser.press("Tab")
-    browser.type("sounds like a hum")
-    browser.press("Tab")
-    assert browser.js("document.activeElement.innerText") == "Correct the label"
+    for by in BY:
+        browser.wait("document.querySelector('#right-label input').value === 'hum'")
+        if by == "keys":  # to the right label, where the prediction is
+            browser.tab_to(".view")
+            browser.press("m")
+            browser.wait("!!document.activeElement.closest('#right-label')")
+            browser.press("Escape")
+        pick_from_menu(browser, "#right-label input", "NA", by)
+        if by == "mouse":
+            browser.click(note)
+        else:
+            browser.tab_to(note)
+        browser.type(f"by {by}")
+        use(browser, button(browser, "Correct the label"), by)
+        browser.wait(struck)
+        assert table.read_text() == f"clip,label,note\n{clip},NA,by {by}\n"
+        shows(browser, "-S data.corrections=")
+        use(browser, button(browser, "Leave the clip out"), by)
+        shows(browser, "clips left out: 1")
+        assert table.read_text() == f"clip,label,note\n{clip},,by {by}\n"
+        use(browser, "a[href='/?show=marked']", by)
+        browser.wait(f"location.pathname === '/' && !!{ROWS}")
+        chosen(browser, clip)
+        assert count(browser) == "1 of 10,000 clips"
+        use(browser, button(browser, "Undo"), by)
+        browser.wait("document.querySelector('.count').innerText === '0 of 10,000 clips'")
+        assert table.read_text() == "clip,label,note\n"
+        browser.js("history.back()")
+        browser.wait(f"location.pathname === '/mistakes' && !!{ROWS}")
+        chosen(browser, clip)
+
+
+def test_the_map_is_looked_at_and_listened_to(app, browser):
+    canvas, status = "canvas", "document.querySelector('.status').innerText"
+    pixels = "document.querySelector('canvas').toDataURL()"
+
+    def changes(before: str) -> str:
+        browser.wait(f"{pixels} !== {before!r}")
+        return browser.js(pixels)
+
+    browser.open(f"{app}map", "document.querySelector('.legend button')")
+    colour, split = (
+        ".map-controls label:nth-child(1) select",
+        ".map-controls label:nth-child(2) select",
+    )
+    for by in BY:
+        for key, found in (("t", "0 clips"), ("a", "100 clips")):
+            pick(browser, split, key, by)
+            browser.wait(f"{status}.startsWith('{found}')")
+        pick(browser, colour, "w", by)
+        browser.wait("document.querySelector('.legend').innerText.includes('predicted wrongly')")
+        pick(browser, colour, "l", by)
+        use(browser, ".legend button", by)
+        browser.wait("document.querySelector('.legend button').ariaPressed === 'true'")
+        use(browser, ".legend button", by)
+        browser.wait("document.querySelector('.legend button').ariaPressed === 'false'")
+        browser.settle(0.2)
+        whole = browser.js(pixels)
+        zoomed = whole
+        for factor in ("1.5", "1.5", "0.667", "0"):
+            use(browser, f"[data-factor='{factor}']", by)
+            zoomed = changes(zoomed)
+        assert zoomed == whole
+
+    x, y = browser.middle(canvas)  # the middle is between the four points in the middle
+    size = "(c => [c.clientWidth, c.clientHeight])(document.querySelector('canvas'))"
+    width, height = browser.js(size)
+    at = x + 0.05 * (width - 32), y - 0.05 * (height - 32)
+    browser.mouse("Moved", *at)
+    browser.wait("document.querySelector('canvas').style.cursor === 'pointer'")
+    browser.mouse("Pressed", *at)
+    browser.mouse("Released", *at)
+    browser.wait(f"{status}.startsWith('c00055: NA')")
+    shows(browser, "NA · c00055 · test")
+    plays(browser, "mouse")
+    before = browser.js(pixels)
+    browser.mouse("Wheel", x, y, deltaX=0, deltaY=-100)
+    before = changes(before)
+    browser.mouse("Pressed", x, y)
+    browser.mouse("Moved", x + 40, y + 40)
+    browser.mouse("Released", x + 40, y + 40)
+    before = changes(before)
+    browser.tab_to(canvas)
+    for key in ("0", "+", "-", "0"):
+        browser.press(key)
+        before = changes(before) if key != "-" else browser.js(pixels)
+    for key, clip in (("ArrowRight", 56), ("ArrowUp", 66), ("ArrowLeft", 65), ("ArrowDown", 55)):
+        browser.press(key)
+        browser.wait(f"{status}.startsWith('c000{clip}')")
+    browser.press("ArrowDown")
     browser.press("Enter")
-    browser.wait("!!document.querySelector('[aria-selected=true] .label s')")
-    assert table.read_text() == f"clip,label,note\n{clip},hum,sounds like a hum\n"
-    browser.wait("document.body.innerText.includes('-S data.corrections=')")
-    browser.settle()
-    browser.open(f"{app}?show=marked", ROWS)
-    assert count(browser) == "1 of 10,000 clips"
-    chosen(browser, clip)
-    undo = "[...document.querySelectorAll('button')].find(e => e.innerText === 'Undo')"
-    browser.wait(f"!{undo}.disabled")
-    browser.js(f"{undo}.id = 'undo'")
-    browser.click("#undo")
-    browser.wait("!document.querySelector('[aria-selected=true] .label s')")
-    assert table.read_text() == "clip,label,note\n"
-    assert browser.errors == []
+    shows(browser, "007 · c00045" if 45 % 3 == 2 else "hum · c00045")
+    plays(browser, "keys")
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
-def test_every_page_opens_without_an_error_and_fits(app, width, dark):
-    with Browser(width, dark=dark) as browser:
-        browser.open(app, ROWS)
-        browser.settle()
-        pages = browser.js("[...document.querySelectorAll('nav a')].map(each => each.href)")
-        assert len(pages) >= 4
-        for page in pages:
-            browser.open(page, "document.querySelector('h1')")
-            browser.settle()
+def test_two_runs_are_compared_and_listened_to(app, browser):
+    browser.open(f"{app}runs", "document.querySelector('table')")
+    shows(browser, "seed=1")
+    for by in BY:
+        use(browser, button(browser, "Parameters"), by)
+        browser.wait(
+            "[...document.querySelectorAll('td')].some("
+            "each => each.innerText === 'seed' && each.checkVisibility())"
+        )
+        use(browser, button(browser, "Parameters"), by)
+        pick_from_menu(browser, "input[aria-label='A, the baseline']", "main", by)
+        pick_from_menu(browser, "input[aria-label='B, the candidate']", "half", by)
+        shows(browser, "They disagree on 2 of 1,000 clips.")
+        browser.wait("document.querySelectorAll('svg[aria-label*=half]').length === 2")
+        browser.wait("document.querySelectorAll('input[type=radio]').length === 2")
+        shows(browser, "half: NA (c00000)")
+        if by == "mouse":
+            browser.click("label:has(input[type=radio]) + label")
+        else:
+            browser.tab_to("input[type=radio]")
+            browser.press("ArrowDown")
+        browser.wait("document.querySelectorAll('input[type=radio]')[1].checked")
+        browser.wait(
+            "[...document.querySelectorAll('.prose p')].some(e => e.innerText.includes('(c00003)'))"
+        )
+        plays(browser, by)
+        pick_from_menu(browser, "input[aria-label='B, the candidate']", "workspace", by)
+        shows(browser, "They disagree on 0 of 1,000 clips.")
+
+
+def test_sounds_are_classified(app, browser):
+    file = Path("long.wav")
+    soundfile.write(file, tone(300, 3.0), RATE)
+    browser.open(f"{app}classify", "document.querySelector('.upload-container')")
+    browser.settle(0.3)
+    for by in BY:
+        upload = functools.partial(use, browser, ".upload-container", by)
+        browser.answer(file, upload)
+        shows(browser, "3.0 s, in 3 segments.")
+        browser.wait("!!document.querySelector('svg[aria-label=\"Prediction over time\"]')")
+        plays(browser, by)
+        use(browser, button(browser, "The result as JSON"), by)
+        browser.wait("document.querySelector('.cm-content')?.innerText.includes('\"segments\"')")
+        use(browser, button(browser, "The result as JSON"), by)
+        pick_from_menu(browser, "input[aria-label='Or a test clip']", "c00001", by)
+        shows(browser, "1.0 s, in 1 segment.")
+        use(browser, button(browser, "Random test clip"), by)
+        browser.wait("document.querySelector('input[aria-label=\"Or a test clip\"]').value === ''")
+        browser.settle(0.2)
+        use(browser, "button[aria-label=Clear]", by)
+        browser.wait("!!document.querySelector('.upload-container')")
+
+
+def test_pages_are_gone_to_and_back(app, browser):
+    browser.open(app, ROWS)
+    for by in BY:
+        for page in (*PAGES[1:], PAGES[0]):
+            place = "/" if page == PAGES[0] else f"/{page.lower()}"
+            use(browser, f"nav a[href$='{place}']", by)
+            browser.wait(f"location.pathname === '{place}' && !!document.querySelector('h1')")
+            browser.wait(f"document.querySelector('nav a.active')?.innerText === '{page}'")
+            browser.settle(0.2)
             assert browser.js("document.documentElement.scrollWidth <= innerWidth"), page
         browser.js("history.back()")
-        browser.wait(f"location.pathname === new URL('{pages[-2]}').pathname")
-        browser.settle()
-        assert browser.errors == []
+        browser.wait("location.pathname === '/classify'")
