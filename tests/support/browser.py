@@ -177,6 +177,17 @@ class Browser:
         self.send("Page.navigate", url=address)
         self.wait(f"location.href !== 'about:blank' && document.body && !!({ready})")
 
+    def new_tab(self) -> str:
+        """Wait until a link has opened a page in a new tab; close that, and return its address."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            for each in self.send("Target.getTargets")["targetInfos"]:
+                if each["type"] == "page" and "openerId" in each and "//" in each["url"]:
+                    self.send("Target.closeTarget", targetId=each["targetId"])
+                    return each["url"]
+            time.sleep(0.05)
+        raise TimeoutError("no new tab")
+
     def settle(self, quiet: float = 1.0) -> None:
         """Wait until nothing has been loading for some seconds, and note the page's errors."""
         until = time.monotonic() + PATIENCE

@@ -140,7 +140,11 @@ const MOVES = {
 const KEYS = {
   j: () => step(1), k: () => step(-1),
   " ": () => document.querySelector(".player .play-pause-button")?.click(),
-  m: () => document.querySelector("#right-label input")?.focus(),
+  m: () => {
+    const input = document.querySelector("#right-label input");
+    input?.focus();
+    input?.select(); // so that typing replaces the prediction
+  },
   "/": () => controls.search.focus(),
 };
 
@@ -168,6 +172,7 @@ function start() {
 watch("value", start);
 watch("marks", () => {
   marks = JSON.parse(props.marks);
-  draw();
+  if (controls.show.value === "marked") filter();
+  else draw();
 });
 if (props.value) start();
