@@ -1,5 +1,5 @@
-"""The app in headless Chromium, with 10,000 clips: each action by mouse and by keyboard, each page at
-two widths, in light and dark. Keys alone reach everything: Tab leads there, nothing is focused here.
+"""The app in headless Chromium, with 10,000 clips: each action by mouse and by keyboard, each page
+at two widths, in light and dark. Keys alone reach everything: nothing is focused here.
 """
 
 from __future__ import annotations
