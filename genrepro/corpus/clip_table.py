@@ -18,7 +18,9 @@ def read(
     needs: str,
     suits: Callable[[set[str]], bool],
 ) -> Rows:
-    """Read a CSV file in UTF-8 whose column `clip` names each clip once; rows without are skipped.
+    """Read a CSV file in UTF-8 whose column `clip` names each clip once.
+
+    Rows without a clip are skipped.
 
     Args:
         parameter: where the path is from, for messages.

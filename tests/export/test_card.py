@@ -289,7 +289,7 @@ def test_corrected_labels_are_a_limit(render):
         facts["data"]["corrections"] = {"relabelled": 3, "left_out": 2, "not_in_the_corpus": []}
 
     text = " ".join(render(corrected).text.split())
-    assert "data.corrections changed 3, and it left out 2 clips" in text
+    assert "data.corrections changed 3 of the corpus' labels and left out 2 clips" in text
 
 
 def test_a_local_backbone_reveals_no_path_and_names_no_base_model(render):

@@ -52,7 +52,7 @@ def build(app: gr.Blocks) -> None:
     sound.change(classify, sound, shown, show_progress="minimal", api_visibility="private")
     example.input(lambda path: path, example, sound, **QUIET)
     test_clip.click(random_test_clip, outputs=[missing, sound], **QUIET)
-    test_clip.click(lambda: None, outputs=example, **QUIET)  # it is that clip no longer
+    test_clip.click(lambda: None, outputs=example, **QUIET)  # which is not what is classified now
 
 
 def no_model() -> dict:
