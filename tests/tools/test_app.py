@@ -80,23 +80,24 @@ def test_all_clips_are_listed_with_prediction_and_loss(finished):
 
 def test_a_clip_has_player_spectrogram_and_probabilities(finished):
     shown_now = listing.select("c10", play=True)
-    notice, clip, caption, player, spectrogram, probabilities, label, note, undo = shown_now
+    notice, clip, caption, still, plays, spectrogram, probabilities, label, note, undo = shown_now
     assert shown(notice) == "" and clip == "c10"
     assert caption.startswith("**c10** is labelled **NA**, predicted as **hum**")
-    assert player["value"] == "data/raw/NA/c10.wav" and player["autoplay"]
+    assert plays["value"] == "data/raw/NA/c10.wav" and not still["visible"]
     assert "Spectrogram of 1.0 seconds, 60 Hz to 8 kHz" in spectrogram and "1 kHz" in spectrogram
     assert probabilities["value"] == {"hum": 0.8, "NA": 0.1, "007": 0.1}
     assert (label, note, undo["interactive"]) == ("hum", "", False)  # what it may be instead
-    *_, label, note, undo = listing.select("c00", play=False)
+    _, _, _, still, plays, *_, label, note, undo = listing.select("c00", play=False)
+    assert still["value"] == "data/raw/hum/c00.wav" and not plays["visible"]
     assert label is None
 
 
 def test_a_clip_that_is_damaged_or_missing_is_named(finished):
     path = Path("data/raw/NA/c10.wav")
     path.write_bytes(b"")
-    notice, clip, caption, player, *_ = listing.select("c10", play=True)
+    notice, clip, caption, *players, _, _, _, _, _ = listing.select("c10", play=True)
     assert "(empty file): type `dvc repro -f fetch_data`" in shown(notice)
-    assert clip == "c10" and not player["visible"] and "c10" in caption
+    assert clip == "c10" and not any(each["visible"] for each in players) and "c10" in caption
     path.unlink()
     assert "c10.wav does not exist: type `dvc" in shown(listing.select("c10", play=True)[0])
 
@@ -154,8 +155,9 @@ def test_a_clip_is_corrected_left_out_and_put_back(finished):
     clips = pd.read_csv("data/clips.csv", dtype=str, keep_default_na=False)
     clips[clips["clip"] != "c11"].to_csv("data/clips.csv", index=False)  # as after `dvc repro`
     assert corpus.all_clips().values[-1][:3] == ["c11", "", "left out"]
-    _, _, caption, player, *_ = listing.select("c11", play=True)
-    assert caption == "**c11** is not in the corpus: it is left out." and not player["visible"]
+    _, _, caption, *players, _, _, _, _, _ = listing.select("c11", play=True)
+    assert caption == "**c11** is not in the corpus: it is left out."
+    assert not any(each["visible"] for each in players)
     listing.take_back("c11")
     assert table.read_text() == "clip,label,note\n"
 

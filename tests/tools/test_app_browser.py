@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,13 +39,13 @@ def write_corpus(folder: Path) -> None:
     write_results(folder)
     shutil.copy(ROOT / "params.yaml", folder)
     (folder / "data/raw").mkdir()
-    soundfile.write(folder / "data/raw/tone.wav", tone(440, 1.0), RATE)
+    soundfile.write(folder / "data/raw/tone.wav", tone(440, 20.0), RATE)  # longer than any wait
     clips = [f"c{number:05d}" for number in range(CLIPS)]
     true = np.array(LABELS)[np.arange(CLIPS) % 3]
     paths = np.full(CLIPS, "data/raw/tone.wav", dtype=object)
     for number in range(len(LABELS)):  # the examples of the page Classify
         paths[number] = f"data/raw/{clips[number]}.wav"
-        shutil.copy(folder / "data/raw/tone.wav", folder / paths[number])
+        soundfile.write(folder / paths[number], tone(440, 1.0), RATE)
     facts = {"clip": clips, "path": paths, "label": true}
     table = pd.DataFrame(
         facts | {"seconds": 1.0, "group": "a band", "title": "", "part": "", "sha256": ""}
@@ -186,12 +187,22 @@ def shows(browser: Browser, text: str) -> None:
 def plays(browser: Browser, by: str, key: str = "") -> None:
     """Start the player, or stop it, and see that it did."""
     label = f"document.querySelector('{PLAY}')?.getAttribute('aria-label')"
-    before = browser.wait(label)
+    before = steady(browser, label)  # a clip that was just chosen begins when it is loaded
     if by == "keys" and key:
         browser.press(key)
     else:
         use(browser, PLAY, by)
     browser.wait(f"{label} !== '{before}'")
+
+
+def steady(browser: Browser, expression: str, seconds: float = 1.0) -> Any:
+    """Wait until a JavaScript expression is true and has kept its value, and return it."""
+    value, since = browser.wait(expression), time.monotonic()
+    while time.monotonic() < since + seconds:
+        time.sleep(0.05)
+        if (now := browser.wait(expression)) != value:
+            value, since = now, time.monotonic()
+    return value
 
 
 def chosen(browser: Browser, clip: str) -> None:
@@ -238,8 +249,9 @@ def test_ten_thousand_clips_are_listed_in_two_seconds_and_filtered_in_a_fifth(ap
 def test_clips_are_gone_through_and_played(app, browser):
     browser.open(app, ROWS)
     chosen(browser, "c00000")
-    browser.click(".row[role=option]:nth-child(3)")
-    chosen(browser, "c00002")
+    browser.click(".row[role=option]:nth-child(5)")
+    chosen(browser, "c00004")
+    browser.wait(f"document.querySelector('{PLAY}')?.getAttribute('aria-label') === 'Pause'")
     before = browser.js("document.querySelector('.view').scrollTop")
     browser.mouse("Wheel", *browser.middle(".view"), deltaX=0, deltaY=900)
     browser.wait(f"document.querySelector('.view').scrollTop > {before}")

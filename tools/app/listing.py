@@ -51,9 +51,17 @@ def build(app: gr.Blocks, rows: Lister, show: str, sort: str) -> None:
             )
         with gr.Column(scale=5, min_width=320):
             caption = gr.Markdown()
-            player = gr.Audio(
-                interactive=False, waveform_options=WAVE, elem_classes="player", **PLAIN
-            )
+            players = [  # gradio settles when a player is made whether it plays what it is given
+                gr.Audio(
+                    interactive=False,
+                    autoplay=autoplay,
+                    visible=False,
+                    waveform_options=WAVE,
+                    elem_classes="player",
+                    **PLAIN,
+                )
+                for autoplay in (False, True)
+            ]
             spectrogram = gr.HTML()
             probabilities = gr.Label(num_top_classes=5, show_label=False, show_heading=False)
             gr.Markdown("#### Is the label wrong?")
@@ -69,7 +77,7 @@ def build(app: gr.Blocks, rows: Lister, show: str, sort: str) -> None:
         event(
             functools.partial(fill, rows), everywhere, [missing, listed, label, outcome], **AT_ONCE
         )
-    shown = [missing, clip, caption, player, spectrogram, probabilities, label, note, undo]
+    shown = [missing, clip, caption, *players, spectrogram, probabilities, label, note, undo]
     listed.select(_selected, everywhere, shown, trigger_mode="always_last", **AT_ONCE)
     marked = [missing, listed, undo, outcome]
     relabel.click(correct, [clip, label, note], marked, **AT_ONCE)
@@ -106,19 +114,23 @@ def select(clip: str, play: bool, everywhere: bool = False) -> list:
         found = corpus.clip(clip, everywhere)
         mark = corrections.read().get(clip)
     except PipelineError as error:
-        return [notice(error), *[gr.skip()] * 8]
+        return [notice(error), *[gr.skip()] * 9]
     right = (mark.label or None) if mark else found.predicted if found.is_wrong else None
     return [
         notice(found.fault),
         clip,
         found.caption,
-        gr.update(value=found.path, visible=found.path is not None, autoplay=play),
+        *(_player(found.path if plays == play else None) for plays in (False, True)),
         found.spectrogram or "",
         gr.update(value=found.probabilities, visible=found.probabilities is not None),
         right,
         mark.note if mark else "",
         gr.update(interactive=mark is not None),
     ]
+
+
+def _player(path: str | None) -> dict:
+    return gr.update(value=path, visible=path is not None)
 
 
 def correct(clip: str | None, label: str | None, note: str) -> list:
