@@ -42,7 +42,7 @@ EPOCHS = 20  # that the pipeline reads: one is too short to time
 
 
 def main() -> None:
-    parser = setup.options(__doc__, clips=32)
+    parser = setup.options(__doc__, clips=128)  # fewer would time the start of each side
     parser.add_argument("--steps", type=int, default=5, help="to train; default: %(default)s")
     parser.add_argument("--batch", type=int, default=1, help="to train; default: %(default)s")
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS), metavar="X")
