@@ -203,12 +203,18 @@ class Browser:
             self.mouse(kind, x, y)
 
     def middle(self, selector: str) -> tuple[float, float]:
-        """Scroll to the first visible of these elements; the place of its middle in the window."""
+        """Scroll to the first visible of these elements; the place of its middle in the window.
+
+        Waits until it stays where it is, since what is loaded above it moves it.
+        """
         return self.js(
-            "(() => { const all = document.querySelectorAll(" + json.dumps(selector) + ");"
-            "const e = [...all].find((each) => each.checkVisibility()); e.scrollIntoView({block: "
-            "'center'}); const r = e.getBoundingClientRect();"
-            "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+            "new Promise((done) => { let last; const look = () => {"
+            f"const all = document.querySelectorAll({json.dumps(selector)});"
+            "const e = [...all].find((each) => each.checkVisibility());"
+            "e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect();"
+            "const now = [r.x + r.width / 2, r.y + r.height / 2];"
+            "if (`${now}` === `${last}`) done(now); else { last = now; setTimeout(look, 100); }"
+            "}; look(); })"
         )
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:

@@ -311,6 +311,7 @@ def test_mistakes_are_corrected_left_out_and_put_back(app, browser):
         clip = browser.wait("new URL(location).searchParams.get('clip')")
         chosen(browser, clip)
         browser.wait("document.querySelector('#right-label input').value === 'hum'")
+        browser.settle(0.3)  # the player, above it, takes the clip
         if by == "keys":  # to the right label, where the prediction is
             browser.tab_to(".view")
             browser.press("m")

@@ -55,7 +55,7 @@ def build(app: gr.Blocks, rows: Lister, show: str, sort: str) -> None:
                 gr.Audio(
                     interactive=False,
                     autoplay=autoplay,
-                    visible=False,
+                    visible=not autoplay,
                     waveform_options=WAVE,
                     elem_classes="player",
                     **PLAIN,
