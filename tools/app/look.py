@@ -22,6 +22,7 @@ LOOK = {
         input_border_color="*neutral_400",  # Soft's edges of fields and boxes cannot be seen
         input_border_width="1px",
         checkbox_border_color="*neutral_400",
+        checkbox_border_color_dark="*neutral_400",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         checkbox_label_background_fill_selected="*primary_600",
