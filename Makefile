@@ -35,8 +35,8 @@ experiments: install ## list the experiments: what differs, accuracies, seconds
 check: install style ## style, types and the fast tests: 4 minutes on 2 cores
 	pytest -m "not slow"
 
-test: install style ## style, types and all tests, as CI does: 25 minutes on 2 cores
-	@echo "All tests: about 25 minutes on 2 idle cores"
+test: install style ## style, types and all tests, as CI does: 20 to 30 minutes on 2 cores
+	@echo "All tests: 20 to 30 minutes on 2 idle cores"
 	pytest
 
 style: install ## style, types and import rules
