@@ -95,9 +95,9 @@ def test_a_clip_has_player_spectrogram_and_probabilities(finished):
 def test_a_clip_that_is_damaged_or_missing_is_named(finished):
     path = Path("data/raw/NA/c10.wav")
     path.write_bytes(b"")
-    notice, clip, caption, *players, _, _, _, _, _ = listing.select("c10", play=True)
+    notice, clip, caption, still, plays, *_ = listing.select("c10", play=True)
     assert "(empty file): type `dvc repro -f fetch_data`" in shown(notice)
-    assert clip == "c10" and not any(each["visible"] for each in players) and "c10" in caption
+    assert clip == "c10" and not still["visible"] and not plays["visible"] and "c10" in caption
     path.unlink()
     assert "c10.wav does not exist: type `dvc" in shown(listing.select("c10", play=True)[0])
 
@@ -155,9 +155,9 @@ def test_a_clip_is_corrected_left_out_and_put_back(finished):
     clips = pd.read_csv("data/clips.csv", dtype=str, keep_default_na=False)
     clips[clips["clip"] != "c11"].to_csv("data/clips.csv", index=False)  # as after `dvc repro`
     assert corpus.all_clips().values[-1][:3] == ["c11", "", "left out"]
-    _, _, caption, *players, _, _, _, _, _ = listing.select("c11", play=True)
+    _, _, caption, still, plays, *_ = listing.select("c11", play=True)
     assert caption == "**c11** is not in the corpus: it is left out."
-    assert not any(each["visible"] for each in players)
+    assert not still["visible"] and not plays["visible"]
     listing.take_back("c11")
     assert table.read_text() == "clip,label,note\n"
 

@@ -31,6 +31,7 @@ ROWS = "document.querySelector('.row[role=option]')"
 BY = ("mouse", "keys")
 PAGES = ("Clips", "Mistakes", "Map", "Runs", "Classify")
 PLAY = ".play-pause-button"
+OFFERS = f"document.querySelector('{PLAY}')?.getAttribute('aria-label')"  # Play or Pause
 ON_MAP = 100  # clips, in ten rows of ten
 
 
@@ -186,13 +187,12 @@ def shows(browser: Browser, text: str) -> None:
 
 def plays(browser: Browser, by: str, key: str = "") -> None:
     """Start the player, or stop it, and see that it did."""
-    label = f"document.querySelector('{PLAY}')?.getAttribute('aria-label')"
-    before = steady(browser, label)  # a clip that was just chosen begins when it is loaded
+    before = steady(browser, OFFERS)  # a clip that was just chosen begins when it is loaded
     if by == "keys" and key:
         browser.press(key)
     else:
         use(browser, PLAY, by)
-    browser.wait(f"{label} !== '{before}'")
+    browser.wait(f"{OFFERS} !== '{before}'")
 
 
 def steady(browser: Browser, expression: str, seconds: float = 1.0) -> Any:
@@ -251,7 +251,7 @@ def test_clips_are_gone_through_and_played(app, browser):
     chosen(browser, "c00000")
     browser.click(".row[role=option]:nth-child(5)")
     chosen(browser, "c00004")
-    browser.wait(f"document.querySelector('{PLAY}')?.getAttribute('aria-label') === 'Pause'")
+    browser.wait(f"{OFFERS} === 'Pause'")  # it plays at once
     before = browser.js("document.querySelector('.view').scrollTop")
     browser.mouse("Wheel", *browser.middle(".view"), deltaX=0, deltaY=900)
     browser.wait(f"document.querySelector('.view').scrollTop > {before}")

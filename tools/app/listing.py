@@ -51,7 +51,7 @@ def build(app: gr.Blocks, rows: Lister, show: str, sort: str) -> None:
             )
         with gr.Column(scale=5, min_width=320):
             caption = gr.Markdown()
-            players = [  # gradio settles when a player is made whether it plays what it is given
+            players = [  # two, since gradio fixes autoplay when it makes one; one of them shows
                 gr.Audio(
                     interactive=False,
                     autoplay=autoplay,
