@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import torch
@@ -13,6 +12,8 @@ from transformers import HubertConfig, HubertModel
 
 from genrepro.core.files import atomic_output, sha256, write_json
 from genrepro.core.stage import log, run
+from genrepro.model.allocator import keep_freed_memory
+from genrepro.model.device import make_deterministic
 from pretraining import masked, music, probe, targets
 
 FOLDER = Path("backbones/mini-distilhubert")
@@ -25,8 +26,8 @@ def main() -> None:
     params = yaml.safe_load((FOLDER / "params.yaml").read_text(encoding="utf-8"))
     torch.set_num_threads(THREADS)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts
-    torch.use_deterministic_algorithms(True)
+    make_deterministic()
+    keep_freed_memory()
     waves = music.unlabelled(params["music"])
     rate = params["music"]["sample_rate"]
     wanted = targets.clusters(waves, rate, params["clusters"], params["seed"])
