@@ -157,6 +157,13 @@ def shipped(tmp_path_factory) -> dict[str, gather.Corpus]:
     return found
 
 
+@pytest.mark.parametrize("name", ["gtzan", "esc50", "keyword-spotting"])
+def test_a_recipe_sets_nothing_that_its_corpus_card_says_better(name):
+    """A name pattern in params.yaml would take precedence over the card's."""
+    data = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text())["data"]
+    assert list(data) == ["corpus"] and (ROOT / data["corpus"] / "corpus.yaml").is_file()
+
+
 def test_esc_50(shipped):
     assert known(shipped["esc50"]) == {
         "ESC-50-master/audio/1-100032-A-0.wav": ("dog", "100032", "1"),
