@@ -42,10 +42,8 @@ def main(params: Params) -> None:
         result["calibration_error_after_temperature"] = scoring.calibration_error(calibrated)
         figures["clips"] = len(frame)
         _write(frame, calibrated, result, params.evaluate)
-    interval = result["accuracy_interval"]
     log(
-        f"test accuracy {result['accuracy']:.3f}, {level:.0%} interval {interval['low']:.3f} to "
-        f"{interval['high']:.3f}, on {result['clips']} clips"
+        scoring.headline(result, level)
         + (f"; macro F1 {result['macro_f1']:.3f}" if is_unequal(parts.values()) else "")
     )
     before, after = result["calibration_error"], result["calibration_error_after_temperature"]

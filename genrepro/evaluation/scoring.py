@@ -83,6 +83,20 @@ def score(frame: pd.DataFrame, labels: Sequence[str], confidence: float) -> dict
     }
 
 
+def headline(result: dict[str, Any], confidence: float) -> str:
+    """The accuracy that `score` found, with its interval, and the one by group if there are any."""
+
+    def between(interval: dict[str, float]) -> str:
+        return f"{interval['low']:.3f} to {interval['high']:.3f}"
+
+    by_clip, by_group = result["accuracy_interval"], result["accuracy_by_group_interval"]
+    said = f"test accuracy {result['accuracy']:.3f}, {confidence:.0%} interval {between(by_clip)}, "
+    said += f"on {result['clips']} clips"
+    if result["units"] == result["clips"] or by_group["low"] is None:
+        return said
+    return f"{said}; by group {between(by_group)}, on {result['units']} groups"
+
+
 def calibration_error(frame: pd.DataFrame) -> float | None:
     """The expected calibration error, as in `score`."""
     confidences, correct, bins = _confidences(frame)

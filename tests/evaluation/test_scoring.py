@@ -14,6 +14,7 @@ from genrepro.evaluation.intervals import wilson
 from genrepro.evaluation.scoring import (
     calibration_error,
     fit_temperature,
+    headline,
     mistakes,
     reliability,
     score,
@@ -42,6 +43,19 @@ def frame(clips: int, seed: int = 0, per_group: int = 0, sharpness: float = 1.0)
 
 def figures(table: pd.DataFrame, labels=LABELS) -> dict:
     return score(table, labels, 0.95)
+
+
+def test_the_headline_has_the_interval_by_group_where_there_are_groups():
+    result = figures(frame(40, per_group=4)) | {
+        "accuracy": 0.925,
+        "accuracy_interval": {"low": 0.801, "high": 0.974},
+        "accuracy_by_group_interval": {"low": 0.586, "high": 0.999},
+    }
+    by_clip = "test accuracy 0.925, 95% interval 0.801 to 0.974, on 40 clips"
+    assert headline(result, 0.95) == f"{by_clip}; by group 0.586 to 0.999, on 10 groups"
+    assert headline(result | {"units": 40}, 0.95) == by_clip
+    one_group = figures(frame(40, per_group=40))
+    assert "by group" not in headline(one_group, 0.95) and one_group["units"] == 1
 
 
 @settings(max_examples=20, deadline=None)
